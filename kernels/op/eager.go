@@ -1,0 +1,224 @@
+package op
+
+import (
+	"fmt"
+
+	"svae/kernels"
+)
+
+// Mat is a matrix of R rows and C columns in a backend's memory. A vector has one row. The zero Mat is absent.
+type Mat struct {
+	kernels.Buf
+	R, C int
+}
+
+// Row returns rows i to j-1 of m, sharing memory.
+func (m Mat) Rows(i, j int) Mat { return Mat{m.Slice(i*m.C, j*m.C), j - i, m.C} }
+
+// Eager computes the operations of Set at once, without a graph. What it returns lives in an arena and is valid until
+// Reset; after the first passes of a shape nothing is allocated. It is not safe for concurrent use: give each
+// goroutine its own over the same weights.
+type Eager struct {
+	be    kernels.Backend
+	arena []kernels.Buf
+	used  int
+	err   error
+	nats  kernels.Buf
+}
+
+var _ Set[Mat] = (*Eager)(nil)
+
+// NewEager returns a Set over buffers of a backend.
+func NewEager(be kernels.Backend) *Eager { return &Eager{be: be} }
+
+// Backend returns the backend that computes.
+func (e *Eager) Backend() kernels.Backend { return e.be }
+
+// Reset gives the arena's memory back: every Mat returned so far becomes invalid. It clears the error.
+func (e *Eager) Reset() { e.used, e.err = 0, nil }
+
+// Err returns the first failure since Reset.
+func (e *Eager) Err() error { return e.err }
+
+// New returns an uninitialised matrix in the arena.
+func (e *Eager) New(r, c int) Mat {
+	n := r * c
+	if e.used == len(e.arena) {
+		e.arena = append(e.arena, kernels.Buf{})
+	}
+	b := &e.arena[e.used]
+	e.used++
+	if b.Absent() || b.Len() < n {
+		*b = e.be.Alloc(max(n+n/4, 16))
+	}
+	return Mat{b.Slice(0, n), r, c}
+}
+
+// Bytes returns the memory that the arena holds.
+func (e *Eager) Bytes() int64 {
+	var n int64
+	for _, b := range e.arena {
+		n += int64(b.Len() * b.DType().Size())
+	}
+	return n
+}
+
+func (e *Eager) fail(format string, a ...any) Mat {
+	if e.err == nil {
+		e.err = fmt.Errorf(format, a...)
+	}
+	return Mat{}
+}
+
+// Gather implements Set.
+func (e *Eager) Gather(idx *Ints, from ...Mat) Mat {
+	total, d := 0, from[0].C
+	for _, f := range from {
+		if f.C != d {
+			return e.fail("op: gather from matrices of %d and %d columns", d, f.C)
+		}
+		total += f.R
+	}
+	for i, r := range idx.V {
+		if r < 0 || int(r) >= total {
+			return e.fail("op: gather: index %d at %d is outside 0..%d", r, i, total-1)
+		}
+	}
+	out := e.New(len(idx.V), d)
+	lo := 0
+	for _, f := range from {
+		e.be.Gather(out.Buf, f.Buf, idx.V, lo, out.R, f.R, d)
+		lo += f.R
+	}
+	return out
+}
+
+// Linear implements Set.
+func (e *Eager) Linear(x, w, b Mat, act kernels.Act) Mat {
+	if x.C != w.C {
+		return e.fail("op: linear map of %d columns applied to rows of %d", w.C, x.C)
+	}
+	out := e.New(x.R, w.R)
+	e.be.Linear(out.Buf, kernels.Buf{}, x.Buf, w.Buf, b.Buf, act, x.R, w.C, w.R)
+	return out
+}
+
+// SwiGLU implements Set.
+func (e *Eager) SwiGLU(gate, up Mat) Mat {
+	out := e.New(gate.R, gate.C)
+	e.be.SwiGLU(out.Buf, gate.Buf, up.Buf, gate.R*gate.C)
+	return out
+}
+
+// LayerNorm implements Set.
+func (e *Eager) LayerNorm(x, w, b Mat, eps float64) Mat {
+	out := e.New(x.R, x.C)
+	e.be.LayerNorm(out.Buf, kernels.Buf{}, kernels.Buf{}, x.Buf, w.Buf, b.Buf, eps, x.R, x.C)
+	return out
+}
+
+// RMSNorm implements Set.
+func (e *Eager) RMSNorm(x, w Mat, eps float64) Mat {
+	out := e.New(x.R, x.C)
+	e.be.RMSNorm(out.Buf, kernels.Buf{}, x.Buf, w.Buf, eps, x.R, x.C)
+	return out
+}
+
+// Rotary implements Set.
+func (e *Eager) Rotary(x Mat, pos *Ints, freqs []float64) Mat {
+	if len(pos.V) != x.R {
+		return e.fail("op: %d positions for %d rows", len(pos.V), x.R)
+	}
+	out := e.New(x.R, x.C)
+	k := 2 * len(freqs)
+	e.be.Rotary(out.Buf, x.Buf, pos.V, freqs, false, x.R, x.C/k, k)
+	return out
+}
+
+// Attention implements Set.
+func (e *Eager) Attention(q, k, v Mat, spans *kernels.Spans, h Heads) Mat {
+	out := e.New(q.R, q.C)
+	e.be.Attention(&kernels.Attention{Out: out.Buf, Q: q.Buf, K: k.Buf, V: v.Buf, Spans: spans,
+		N: q.R, M: k.R, H: h.Query, KV: h.KV, HeadDim: h.Size, Scale: h.Scale})
+	return out
+}
+
+// SegmentSum implements Set.
+func (e *Eager) SegmentSum(x Mat, at *Ints) Mat {
+	out := e.New(len(at.V)-1, x.C)
+	e.be.SegmentSum(out.Buf, x.Buf, at.V, out.R, x.C)
+	return out
+}
+
+// SegmentAdd implements Set.
+func (e *Eager) SegmentAdd(x, c Mat, at *Ints) Mat {
+	out := e.New(x.R, x.C)
+	e.be.SegmentAdd(out.Buf, x.Buf, c.Buf, at.V, c.R, x.C)
+	return out
+}
+
+// Add implements Set.
+func (e *Eager) Add(a, b Mat) Mat {
+	out := e.New(a.R, a.C)
+	e.be.Add(out.Buf, a.Buf, b.Buf, a.R*a.C)
+	return out
+}
+
+// Dropout implements Set: in inference nothing is dropped.
+func (e *Eager) Dropout(x Mat, _ float64) Mat { return x }
+
+// Noise implements Set: in inference there is none.
+func (e *Eager) Noise(x Mat, _ float64) Mat { return x }
+
+// Xent implements Set. The result holds no value; the loss stands in t.
+func (e *Eager) Xent(x, w, b Mat, t *Targets) Mat {
+	a := xentArgs(t, x, w, b)
+	if a == nil {
+		return e.fail("op: %d targets for %d rows", len(t.IDs), x.R)
+	}
+	if e.nats.Absent() || e.nats.Len() < x.R {
+		e.nats = e.be.Alloc(max(x.R, 1))
+	}
+	a.Nats = e.nats.Slice(0, x.R)
+	t.Loss = e.be.Xent(a)
+	download(e.be, t, a.Nats)
+	return Mat{}
+}
+
+// Sum implements Set. The losses stand in their Targets.
+func (e *Eager) Sum([]float64, ...Mat) Mat { return Mat{} }
+
+// xentArgs returns the operands of the fused loss, or nil if there is not one target a row. It sizes t.Top.
+func xentArgs(t *Targets, x, w, b Mat) *kernels.Xent {
+	if len(t.IDs) != x.R {
+		return nil
+	}
+	a := &kernels.Xent{X: x.Buf, W: w.Buf, B: b.Buf, Targets: t.IDs, Gamma: t.Gamma, N: x.R, D: x.C, V: w.R}
+	if t.Best {
+		t.Top = resize(t.Top, x.R)
+		a.Top = t.Top
+	}
+	return a
+}
+
+// download copies the row nats into t.
+func download(be kernels.Backend, t *Targets, nats kernels.Buf) {
+	n := nats.Len()
+	t.Nats = resize(t.Nats, n)
+	if nats.DType() == kernels.F64 {
+		copy(t.Nats, kernels.Host[float64](nats))
+		return
+	}
+	tmp := make([]float32, n)
+	be.Download(tmp, nats)
+	for i, v := range tmp {
+		t.Nats[i] = float64(v)
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}

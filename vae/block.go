@@ -1,0 +1,255 @@
+package vae
+
+import (
+	"fmt"
+	"math"
+
+	"svae/kernels"
+	"svae/kernels/op"
+)
+
+// lin is a linear map; B may be absent.
+type lin[X comparable] struct{ W, B X }
+
+// Norm is LayerNorm (OPT) or RMSNorm (Llama), by the base's family; W absent means no norm.
+type Norm[X comparable] struct {
+	W, B X
+	rms  bool
+	eps  float64
+}
+
+// Apply normalises rows x (N, D).
+func (n Norm[X]) Apply(o op.Set[X], x X) X {
+	var none X
+	switch {
+	case n.W == none:
+		return x
+	case n.rms:
+		return o.RMSNorm(x, n.W, n.eps)
+	}
+	return o.LayerNorm(x, n.W, n.B, n.eps)
+}
+
+// Block is one transformer layer of the base's family: self-attention, optionally cross-attention to the latents of a
+// sentence, and the feed-forward map, each with its residual sum.
+type Block[X comparable] struct {
+	arch             *Arch
+	freqs            []float64
+	norm1, norm2     Norm[X]
+	normX            Norm[X] // of the cross-attention
+	q, k, v, out     lin[X]
+	xq, xk, xv, xout lin[X] // cross-attention; xv.W absent without one
+	up, gate, down   lin[X] // gate only in Llama
+}
+
+// BlockConfig says where a block's weights come from.
+type BlockConfig struct {
+	Prefix  string // of its names, with the final dot
+	Base    string // prefix of the base's layer that it copies at the start; "" for none
+	Latents int    // latents that it attends to in cross-attention; 0 for no cross-attention
+	// QK keeps the query and key maps of a cross-attention over one latent, which have no effect, because the
+	// reference's files hold them.
+	QK bool
+}
+
+// NewBlock walks the weights of one layer.
+func NewBlock[X comparable](a *Arch, c BlockConfig, get Build[X]) Block[X] {
+	w := walker[X]{a, c, get}
+	b := Block[X]{arch: a}
+	D, E := a.HiddenSize, a.NumHeads*a.HeadDim
+	KE := a.NumKVHeads * a.HeadDim
+	if a.llama() {
+		b.freqs = a.freqs()
+		b.norm1 = w.norm("input_layernorm", true)
+		b.q, b.k = w.lin("self_attn.q_proj", E, D, 1), w.lin("self_attn.k_proj", KE, D, 1)
+		b.v, b.out = w.lin("self_attn.v_proj", KE, D, 1), w.lin("self_attn.o_proj", D, E, residual)
+		b.norm2 = w.norm("post_attention_layernorm", true)
+		b.gate, b.up = w.lin("mlp.gate_proj", a.ffn(), D, 1), w.lin("mlp.up_proj", a.ffn(), D, 1)
+		b.down = w.lin("mlp.down_proj", D, a.ffn(), residual)
+	} else {
+		b.norm1 = w.norm("self_attn_layer_norm", true)
+		b.q, b.k = w.lin("self_attn.q_proj", D, D, 1), w.lin("self_attn.k_proj", D, D, 1)
+		b.v, b.out = w.lin("self_attn.v_proj", D, D, 1), w.lin("self_attn.out_proj", D, D, residual)
+		b.norm2 = w.norm("final_layer_norm", true)
+		b.up, b.down = w.lin("fc1", a.ffn(), D, 1), w.lin("fc2", D, a.ffn(), residual)
+	}
+	if c.Latents > 0 {
+		if c.Latents > 1 || c.QK {
+			b.xq, b.xk = w.cross("q_proj", 1), w.cross("k_proj", 1)
+		}
+		b.xv = w.cross("v_proj", 1)
+		b.xout = w.cross("out_proj", 0) // starts at zero: a new residual branch
+		if c.Latents > 1 || a.postNorm() {
+			b.normX = w.norm("cross_attn_layer_norm", false)
+		}
+	}
+	return b
+}
+
+// residual scales the start of maps that write into the residual stream.
+const residual = 0.4
+
+// walker asks for the weights of one block.
+type walker[X comparable] struct {
+	a   *Arch
+	c   BlockConfig
+	get Build[X]
+}
+
+func (w walker[X]) weight(name string, std, one float64, base bool, shape ...int) X {
+	d := Weight{Name: w.c.Prefix + name, Shape: shape, Std: std, One: one, New: !base || w.c.Base == ""}
+	if base && w.c.Base != "" {
+		d.Base = w.c.Base + name
+	}
+	return w.get(d)
+}
+
+func (w walker[X]) lin(name string, out, in int, gain float64) lin[X] {
+	std := 0.8 * gain / math.Sqrt(float64(in))
+	l := lin[X]{W: w.weight(name+".weight", std, 0, true, out, in)}
+	if !w.a.llama() {
+		l.B = w.weight(name+".bias", 0, 0, true, out)
+	}
+	return l
+}
+
+// cross is a map of the cross-attention: with a bias in both families, never from the base.
+func (w walker[X]) cross(name string, gain float64) lin[X] {
+	D := w.a.HiddenSize
+	return lin[X]{
+		W: w.weight("cross_attn."+name+".weight", gain/math.Sqrt(float64(D)), 0, false, D, D),
+		B: w.weight("cross_attn."+name+".bias", 0, 0, false, D),
+	}
+}
+
+func (w walker[X]) norm(name string, base bool) Norm[X] {
+	n := Norm[X]{W: w.weight(name+".weight", 0, 1, base, w.a.HiddenSize), rms: w.a.llama(), eps: w.a.eps()}
+	if !n.rms {
+		n.B = w.weight(name+".bias", 0, 0, base, w.a.HiddenSize)
+	}
+	return n
+}
+
+// Seq is the geometry of rows that attend to one another.
+type Seq struct {
+	Pos   op.Ints       // position of each row, plus Arch.PosOffset
+	Spans kernels.Spans // what each row sees
+}
+
+// Memory is what the rows of a decoder know of the sentence: its latents. The parts that depend on the layer but not
+// on the row are computed once and kept.
+type Memory[X comparable] struct {
+	Latents X              // (S·K, D)
+	At      *op.Ints       // K = 1: offsets of each sentence's rows
+	Spans   *kernels.Spans // K > 1: latents that each sentence's rows see
+
+	layer []layerMemory[X]
+}
+
+type layerMemory[X comparable] struct{ c, k, v X }
+
+// KV lets a caller keep keys and values between passes: it is given the new rows of a layer and returns all rows that
+// the spans speak of. Training has none.
+type KV[X comparable] func(layer int, k, v X) (K, V X)
+
+// Apply runs the block over rows x (N, D). mem is nil without cross-attention, kv nil without a cache; layer counts
+// the blocks of one stack from 0.
+func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], kv KV[X], layer int) X {
+	post := b.arch.postNorm()
+	sum := func(x, y X, n Norm[X]) X {
+		if p := b.arch.Dropout; p > 0 {
+			y = o.Dropout(y, p)
+		}
+		if s := o.Add(x, y); post {
+			return n.Apply(o, s)
+		} else {
+			return s
+		}
+	}
+	pre := func(n Norm[X], x X) X {
+		if post {
+			return x
+		}
+		return n.Apply(o, x)
+	}
+	x = sum(x, b.selfAttention(o, pre(b.norm1, x), seq, kv, layer), b.norm1)
+	var none X
+	if b.xv.W != none && mem != nil {
+		x = b.crossAttention(o, x, mem, layer)
+	}
+	h := pre(b.norm2, x)
+	if b.gate.W != none {
+		h = o.SwiGLU(o.Linear(h, b.gate.W, b.gate.B, kernels.None), o.Linear(h, b.up.W, b.up.B, kernels.None))
+	} else {
+		h = o.Linear(h, b.up.W, b.up.B, b.arch.act())
+	}
+	return sum(x, o.Linear(h, b.down.W, b.down.B, kernels.None), b.norm2)
+}
+
+func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, kv KV[X], layer int) X {
+	q := o.Linear(x, b.q.W, b.q.B, kernels.None)
+	k := o.Linear(x, b.k.W, b.k.B, kernels.None)
+	v := o.Linear(x, b.v.W, b.v.B, kernels.None)
+	if b.freqs != nil {
+		q, k = o.Rotary(q, &seq.Pos, b.freqs), o.Rotary(k, &seq.Pos, b.freqs)
+	}
+	if kv != nil {
+		k, v = kv(layer, k, v)
+	}
+	a := o.Attention(q, k, v, &seq.Spans, b.arch.heads(b.arch.NumKVHeads))
+	return o.Linear(a, b.out.W, b.out.B, kernels.None)
+}
+
+func (a *Arch) heads(kv int) op.Heads {
+	return op.Heads{Query: a.NumHeads, KV: kv, Size: a.HeadDim, Scale: 1 / math.Sqrt(float64(a.HeadDim))}
+}
+
+// prepare computes the part of a memory that depends on the layer but not on the row. Over one latent the softmax is 1,
+// so that cross-attention is a constant of the sentence, W_o(W_v·z + b_v) + b_o.
+func (b *Block[X]) prepare(o op.Set[X], mem *Memory[X], layer int) layerMemory[X] {
+	for len(mem.layer) <= layer {
+		mem.layer = append(mem.layer, layerMemory[X]{})
+	}
+	m := &mem.layer[layer]
+	var none X
+	switch {
+	case m.c != none || m.k != none:
+	case mem.Spans == nil:
+		m.c = o.Linear(o.Linear(mem.Latents, b.xv.W, b.xv.B, kernels.None), b.xout.W, b.xout.B, kernels.None)
+	default:
+		m.k = o.Linear(mem.Latents, b.xk.W, b.xk.B, kernels.None)
+		m.v = o.Linear(mem.Latents, b.xv.W, b.xv.B, kernels.None)
+	}
+	return *m
+}
+
+// crossAttention adds what the rows read from the latents of their sentence.
+func (b *Block[X]) crossAttention(o op.Set[X], x X, mem *Memory[X], layer int) X {
+	m, post := b.prepare(o, mem, layer), b.arch.postNorm()
+	var y X
+	if mem.Spans == nil {
+		y = o.SegmentAdd(x, m.c, mem.At)
+	} else {
+		h := x
+		if !post {
+			h = b.normX.Apply(o, x)
+		}
+		size := b.arch.HiddenSize / b.arch.NumHeads
+		q := o.Linear(h, b.xq.W, b.xq.B, kernels.None)
+		a := o.Attention(q, m.k, m.v, mem.Spans, op.Heads{Query: b.arch.NumHeads, KV: b.arch.NumHeads,
+			Size: size, Scale: 1 / math.Sqrt(float64(size))})
+		y = o.Add(x, o.Linear(a, b.xout.W, b.xout.B, kernels.None))
+	}
+	if post {
+		y = b.normX.Apply(o, y)
+	}
+	return y
+}
+
+// LayerPrefix returns the prefix of layer i of a base model's names.
+func (a *Arch) LayerPrefix(i int) string {
+	if a.llama() {
+		return fmt.Sprintf("model.layers.%d.", i)
+	}
+	return fmt.Sprintf("model.decoder.layers.%d.", i)
+}

@@ -1,0 +1,78 @@
+package vae
+
+import (
+	"svae/kernels"
+	"svae/kernels/op"
+)
+
+// Cache keeps the keys and values of one sequence, layer by layer, in the order of its rows.
+type Cache struct {
+	be     kernels.Backend
+	layers []kvRows
+}
+
+type kvRows struct {
+	k, v kernels.Buf
+	n, c int // rows, columns
+}
+
+// NewCache returns an empty cache.
+func NewCache(be kernels.Backend) *Cache { return &Cache{be: be} }
+
+// Len returns the number of rows kept.
+func (c *Cache) Len() int {
+	if len(c.layers) == 0 {
+		return 0
+	}
+	return c.layers[0].n
+}
+
+// Bytes returns the memory of the rows kept.
+func (c *Cache) Bytes() int64 {
+	var n int64
+	for _, l := range c.layers {
+		n += int64(2 * l.n * l.c * c.be.DType().Size())
+	}
+	return n
+}
+
+// Truncate keeps the first n rows.
+func (c *Cache) Truncate(n int) {
+	for i := range c.layers {
+		c.layers[i].n = min(c.layers[i].n, n)
+	}
+}
+
+// Append adds rows to a layer and returns all of them. It is a KV.
+func (c *Cache) Append(layer int, k, v op.Mat) (op.Mat, op.Mat) {
+	for len(c.layers) <= layer {
+		c.layers = append(c.layers, kvRows{c: k.C})
+	}
+	l := &c.layers[layer]
+	n := (l.n + k.R) * l.c
+	if l.k.Len() < n {
+		grow := func(old kernels.Buf) kernels.Buf {
+			b := c.be.Alloc(max(2*n, 64*l.c))
+			if l.n > 0 {
+				c.be.Copy(b.Slice(0, l.n*l.c), old.Slice(0, l.n*l.c))
+			}
+			return b
+		}
+		l.k, l.v = grow(l.k), grow(l.v)
+	}
+	c.be.Copy(l.k.Slice(l.n*l.c, n), k.Buf)
+	c.be.Copy(l.v.Slice(l.n*l.c, n), v.Buf)
+	l.n += k.R
+	return op.Mat{Buf: l.k.Slice(0, n), R: l.n, C: l.c}, op.Mat{Buf: l.v.Slice(0, n), R: l.n, C: l.c}
+}
+
+// Next sets seq to m new rows that follow the n rows of one sequence already cached: positions n, n+1, ..., each row
+// seeing all before it and itself.
+func (s *Seq) Next(n, m, offset int) {
+	s.Pos.V = s.Pos.V[:0]
+	for i := range m {
+		s.Pos.V = append(s.Pos.V, int32(n+i+offset))
+	}
+	sp := &s.Spans
+	sp.Q, sp.KLo, sp.KHi, sp.Causal = append(sp.Q[:0], 0, int32(m)), append(sp.KLo[:0], 0), append(sp.KHi[:0], int32(n+m)), true
+}

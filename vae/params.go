@@ -1,0 +1,195 @@
+package vae
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"svae/kernels"
+	"svae/kernels/op"
+)
+
+// Weight describes one weight of a model: its name in the model folder, its shape and how it starts.
+type Weight struct {
+	Name  string
+	Shape []int
+	Base  string  // tensor of the base model that it is a copy of at the start; "" for none
+	Std   float64 // standard deviation of a random start; 0 with One 0: zeros
+	One   float64 // constant start, or the diagonal of a square start
+	New   bool    // not taken from the base: trains at the full learning rate
+	Const func([]float32)
+}
+
+// Elements returns the number of elements.
+func (w Weight) Elements() int {
+	n := 1
+	for _, d := range w.Shape {
+		n *= d
+	}
+	return n
+}
+
+// Build hands out the value of a weight: a graph node, a matrix in memory, or nothing while the weights are listed. A
+// model's structure is walked once for each of these; so every weight stands in the code once.
+type Build[X comparable] func(w Weight) X
+
+// List returns the weights that a walk asks for, in order. Constants, which no folder holds, are left out.
+func List(walk func(Build[op.Mat])) []Weight {
+	var ws []Weight
+	walk(func(w Weight) op.Mat {
+		if w.Const == nil {
+			ws = append(ws, w)
+		}
+		return op.Mat{}
+	})
+	return ws
+}
+
+// Store holds the weights of a model in a backend's memory, by name.
+type Store struct {
+	be     kernels.Backend
+	list   []Weight
+	byName map[string]int
+	bufs   []kernels.Buf
+	consts map[string]kernels.Buf
+}
+
+// NewStore returns a store of the given weights, all zero.
+func NewStore(be kernels.Backend, ws []Weight) (*Store, error) {
+	s := &Store{be: be, list: ws, byName: map[string]int{}, consts: map[string]kernels.Buf{}}
+	for i, w := range ws {
+		if _, twice := s.byName[w.Name]; twice {
+			return nil, fmt.Errorf("vae: weight %q stands twice in the model", w.Name)
+		}
+		s.byName[w.Name] = i
+		s.bufs = append(s.bufs, be.Alloc(w.Elements()))
+	}
+	return s, nil
+}
+
+// Backend returns the backend that holds the weights.
+func (s *Store) Backend() kernels.Backend { return s.be }
+
+// Weights lists what the store holds, in the model's order.
+func (s *Store) Weights() []Weight { return s.list }
+
+// Elements returns the number of weights.
+func (s *Store) Elements() int {
+	n := 0
+	for _, w := range s.list {
+		n += w.Elements()
+	}
+	return n
+}
+
+// Buf returns the memory of a weight; absent if there is none of that name.
+func (s *Store) Buf(name string) kernels.Buf {
+	if i, ok := s.byName[name]; ok {
+		return s.bufs[i]
+	}
+	return kernels.Buf{}
+}
+
+// Mat returns a weight as a matrix, for eager use. It is a Build.
+func (s *Store) Mat(w Weight) op.Mat {
+	m := op.Mat{Buf: s.Buf(w.Name), R: 1, C: w.Shape[len(w.Shape)-1]}
+	if len(w.Shape) == 2 {
+		m.R = w.Shape[0]
+	}
+	if w.Const != nil {
+		m.Buf = s.constant(w)
+	}
+	return m
+}
+
+func (s *Store) constant(w Weight) kernels.Buf {
+	if b, ok := s.consts[w.Name]; ok {
+		return b
+	}
+	v := make([]float32, w.Elements())
+	w.Const(v)
+	b := s.be.Alloc(len(v))
+	s.be.Upload(b, v)
+	s.consts[w.Name] = b
+	return b
+}
+
+// Pack lets the backend keep a faster layout of every matrix, until Unpack: the weights must not change meanwhile.
+func (s *Store) Pack() { s.eachMatrix(s.be.Pack) }
+
+// Unpack ends Pack.
+func (s *Store) Unpack() { s.eachMatrix(func(b kernels.Buf, _, _ int) { s.be.Unpack(b) }) }
+
+func (s *Store) eachMatrix(f func(b kernels.Buf, o, i int)) {
+	for i, w := range s.list {
+		if len(w.Shape) == 2 {
+			f(s.bufs[i], w.Shape[0], w.Shape[1])
+		}
+	}
+}
+
+// Init starts every weight as its description says; base gives the elements of a tensor of the base model, or nil if
+// the base holds none of that name. The same seed gives the same weights. The draw of one weight does not depend on
+// which others there are.
+func (s *Store) Init(seed uint64, base func(name string) ([]float32, error)) error {
+	for i, w := range s.list {
+		v := make([]float32, w.Elements())
+		if w.Base != "" && base != nil {
+			b, err := base(w.Base)
+			if err != nil {
+				return err
+			}
+			if b != nil && len(b) != len(v) {
+				return fmt.Errorf("vae: weight %q %v starts from %q, which has %d elements", w.Name, w.Shape, w.Base, len(b))
+			}
+			if b != nil {
+				s.be.Upload(s.bufs[i], b)
+				continue
+			}
+		}
+		w.start(v, seed)
+		s.be.Upload(s.bufs[i], v)
+	}
+	return nil
+}
+
+// start fills v with the weight's random or constant start.
+func (w Weight) start(v []float32, seed uint64) {
+	if w.Std > 0 {
+		var h uint64 = 14695981039346656037 // FNV-1a of the name
+		for _, c := range []byte(w.Name) {
+			h = (h ^ uint64(c)) * 1099511628211
+		}
+		r := rand.New(rand.NewPCG(seed, h))
+		for i := range v {
+			v[i] = float32(r.NormFloat64() * w.Std)
+		}
+	}
+	if w.One != 0 {
+		if len(w.Shape) == 1 {
+			for i := range v {
+				v[i] = float32(w.One)
+			}
+			return
+		}
+		for i := 0; i < min(w.Shape[0], w.Shape[1]); i++ {
+			v[i*w.Shape[1]+i] = float32(w.One)
+		}
+	}
+}
+
+// sinusoid fills a table of fixed positions: PE[p,2i] = sin(p·10000^(-2i/D)), PE[p,2i+1] = cos(...) (Vaswani et al.
+// 2017, §3.5).
+func sinusoid(d int) func([]float32) {
+	return func(v []float32) {
+		for i := range v {
+			p, j := i/d, i%d
+			a := float64(p) * math.Pow(10000, -float64(j&^1)/float64(d))
+			if j%2 == 0 {
+				v[i] = float32(math.Sin(a))
+			} else {
+				v[i] = float32(math.Cos(a))
+			}
+		}
+	}
+}
