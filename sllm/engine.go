@@ -89,7 +89,6 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(id int32) bo
 			break
 		}
 		first := len(text) - len(open)
-		res.Sentences++
 		if text, err = e.sentence(ctx, r, h, text, first, sampler, emit, &res); err != nil || res.Finish != "" {
 			break
 		}
@@ -169,7 +168,7 @@ func (e *Engine) full() bool {
 // sentence writes one sentence from hidden rows h. Its tokens begin at text[first:], where those of an unfinished
 // sentence already stand.
 func (e *Engine) sentence(ctx context.Context, r Request, h op.Mat, text []int32, first int, s *vae.Sampler, emit func(int32) bool, res *Result) ([]int32, error) {
-	v := &e.cfg.VAE
+	v, before := &e.cfg.VAE, res.Tokens
 	logits, err := e.writer.Begin(e.model.Plan(e.eager, h), text[:first], text[first:])
 	for ; err == nil; logits, err = e.writer.Push(text[len(text)-1]) {
 		if err = ctx.Err(); err != nil {
@@ -179,14 +178,18 @@ func (e *Engine) sentence(ctx context.Context, r Request, h op.Mat, text []int32
 			res.Finish = Length
 			break
 		}
-		id := s.Choose(logits)
+		empty := len(text) == first
+		id := choose(logits, v.Arch.EOS, v.EndMark && r.IgnoreStop && empty, s)
 		if v.EndMark && id == v.Arch.EOS {
-			if len(text) == first { // an empty sentence has no latent
+			if empty { // an empty sentence has no latent
 				res.Finish = Stopped
 			}
 			break
 		}
 		text = append(text, id)
+		if res.Tokens == before {
+			res.Sentences++
+		}
 		res.Tokens++
 		if !emit(id) {
 			res.Finish = Halted

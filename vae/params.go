@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 
 	"svae/kernels"
 	"svae/kernels/op"
@@ -17,6 +18,7 @@ type Weight struct {
 	Std   float64 // standard deviation of a random start; 0 with One 0: zeros
 	One   float64 // constant start, or the diagonal of a square start
 	New   bool    // not taken from the base: trains at the full learning rate
+	Rate  float64 // factor of the learning rate; 0 is 1
 	Const func([]float32)
 }
 
@@ -72,6 +74,34 @@ func (s *Store) Backend() kernels.Backend { return s.be }
 
 // Weights lists what the store holds, in the model's order.
 func (s *Store) Weights() []Weight { return s.list }
+
+// ScaleRates lets embedding tables whose spread is above that of usual ones, 0.05, learn in proportion to it: a table
+// that holds a scale of √D folded in (as deep and thin models want it) would hardly move otherwise. It reads the weights
+// as they are at the start of training.
+func (s *Store) ScaleRates(tied bool) {
+	for i := range s.list {
+		w := &s.list[i]
+		if w.Rate = 1; tied || !strings.HasSuffix(w.Name, "embed_tokens.weight") {
+			continue
+		}
+		w.Rate = max(1, s.Spread(w.Name)/0.05)
+	}
+}
+
+// SetRates sets the factors of the learning rate, by weight; a weight that is not named has 1.
+func (s *Store) SetRates(rates map[string]float64) {
+	for i := range s.list {
+		if s.list[i].Rate = rates[s.list[i].Name]; s.list[i].Rate == 0 {
+			s.list[i].Rate = 1
+		}
+	}
+}
+
+// Spread returns the root mean square of a weight.
+func (s *Store) Spread(name string) float64 {
+	b := s.Buf(name)
+	return math.Sqrt(s.be.SumSquares(b, b.Len()) / float64(max(1, b.Len())))
+}
 
 // Elements returns the number of weights.
 func (s *Store) Elements() int {

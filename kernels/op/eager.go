@@ -2,6 +2,7 @@ package op
 
 import (
 	"fmt"
+	"slices"
 
 	"svae/kernels"
 )
@@ -79,10 +80,8 @@ func (e *Eager) Gather(idx *Ints, from ...Mat) Mat {
 		}
 		total += f.R
 	}
-	for i, r := range idx.V {
-		if r < 0 || int(r) >= total {
-			return e.fail("op: gather: index %d at %d is outside 0..%d", r, i, total-1)
-		}
+	if i := outside(idx.V, total); i >= 0 {
+		return e.fail("op: gather: index %d at %d is outside 0..%d", idx.V[i], i, total-1)
 	}
 	out := e.New(len(idx.V), d)
 	lo := 0
@@ -91,6 +90,11 @@ func (e *Eager) Gather(idx *Ints, from ...Mat) Mat {
 		lo += f.R
 	}
 	return out
+}
+
+// outside returns where the first index stands that is not in 0..n-1, or -1.
+func outside(idx []int32, n int) int {
+	return slices.IndexFunc(idx, func(i int32) bool { return i < 0 || int(i) >= n })
 }
 
 // Linear implements Set.

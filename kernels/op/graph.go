@@ -232,7 +232,9 @@ func (g *Graph) reach(from *gorgonia.Node) map[int64]bool {
 func (m *Machine) Run(seed uint64) (loss float64, err error) {
 	m.g.seed, m.g.sums.used = seed, 0
 	m.vm.Reset()
-	if err := m.vm.RunAll(); err != nil {
+	if err := m.vm.RunAll(); m.g.err != nil {
+		return 0, m.g.err
+	} else if err != nil {
 		return 0, fmt.Errorf("op: run: %w", err)
 	}
 	for i := range m.grads {
@@ -241,7 +243,7 @@ func (m *Machine) Run(seed uint64) (loss float64, err error) {
 		}
 		m.grads[i].Data = m.g.value(m.grads[i].node.Value()).Buf
 	}
-	return m.g.value(m.loss.Value()).s, m.g.err
+	return m.g.value(m.loss.Value()).s, nil
 }
 
 // Grads returns the gradients of the last Run, in the order in which the weights were added. They are overwritten by

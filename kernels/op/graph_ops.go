@@ -28,6 +28,9 @@ func (g *Graph) Gather(idx *Ints, from ...*node) *node {
 			rows[i] = f.R
 			lo += f.R
 		}
+		if i := outside(idx.V, lo); i >= 0 {
+			g.fail("op: gather: index %d at %d is outside 0..%d", idx.V[i], i, lo-1)
+		}
 		return o
 	}
 	fw.grad = func(in gorgonia.Nodes, _, dOut *node) []*node {

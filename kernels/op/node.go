@@ -60,6 +60,8 @@ func (f *fused) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	}
 	r := f.run(vs)
 	switch {
+	case f.g.err != nil:
+		return nil, f.g.err
 	case r.t != nil:
 		return r.t, nil
 	case f.g.dt == tensor.Float64:

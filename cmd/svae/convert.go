@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"svae/checkpoints"
+	"svae/data/tokenizer"
+	"svae/sllm"
+)
+
+func convertCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "convert",
+		Usage:     "read PyTorch or safetensors weights and write a model folder",
+		ArgsUsage: "SRC DST",
+		Description: `SRC is a Hugging Face folder or one weight file (.bin, .pt, .pth, .safetensors; its config.json and tokenizer then come from
+its folder). Weights are checked against config.json before anything is written, and stay in their own type. Example:
+
+   svae convert opt-125m base
+   svae convert opt-125m/pytorch_model.bin base`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "tokenizer", Usage: "`FOLDER` of the tokenizer, if not that of SRC"},
+			&cli.BoolFlag{Name: "force", Usage: "replace DST"},
+			&cli.BoolFlag{Name: "allow-nonfinite", Usage: "accept weights that are NaN or infinite"},
+		},
+		Action: convert,
+	}
+}
+
+func convert(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return usagef("want SRC and DST (svae convert SRC DST)")
+	}
+	src, dst := c.Args().Get(0), c.Args().Get(1)
+	if _, err := os.Stat(dst); err == nil && !c.Bool("force") {
+		return fmt.Errorf("%s: exists already (--force replaces it)", dst)
+	}
+	w, err := checkpoints.Open(src) // first: a file that is refused must not be asked for its config
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	f, err := sllm.ReadConfig(checkpoints.SourceDir(src))
+	if err != nil {
+		return err
+	}
+	if dir := c.String("tokenizer"); dir != "" {
+		tok, err := tokenizer.Load(dir)
+		if err != nil {
+			return err
+		}
+		f.Files = tok.Files()
+	}
+	if err := checkTokenizer(f); err != nil {
+		return err
+	}
+	ws := f.Weights()
+	found, err := sllm.Match(ws, w)
+	if err != nil {
+		return fmt.Errorf("%s: %w", src, err)
+	}
+	var out []checkpoints.Named
+	for _, d := range ws {
+		t := found[d.Name]
+		if !c.Bool("allow-nonfinite") {
+			if err := finite(t); err != nil {
+				return err
+			}
+		}
+		n := checkpoints.FromTensor(t)
+		n.Name = d.Name
+		out = append(out, n)
+	}
+	if err := writeModel(f, out, dst, c.Bool("force")); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d weights from %s\n", dst, f.Arch().ModelType, len(ws), elements(found), strings.Join(baseNames(w.Files()), ", "))
+	if skipped := w.Opaque(); len(skipped) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "skipped %d values that are not tensors, such as %s\n", len(skipped), skipped[0])
+	}
+	return nil
+}
+
+// checkTokenizer refuses a folder whose tokenizer does not load or knows more tokens than the model.
+func checkTokenizer(f *sllm.Folder) error {
+	if len(f.Files) == 0 {
+		return fmt.Errorf("%s: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt; --tokenizer DIR names another folder)", f.Path)
+	}
+	tmp, err := os.MkdirTemp("", "svae-tokenizer-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	for name, b := range f.Files {
+		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o666); err != nil {
+			return err
+		}
+	}
+	tok, err := tokenizer.Load(tmp)
+	if err != nil {
+		return fmt.Errorf("%s: %s", f.Path, strings.ReplaceAll(err.Error(), tmp+string(filepath.Separator), ""))
+	}
+	if n := tok.VocabSize(); n > f.Arch().VocabSize {
+		return fmt.Errorf("%s: the tokenizer has %d ids, config.json says vocab_size %d", f.Path, n, f.Arch().VocabSize)
+	}
+	return nil
+}
+
+// finite reads a tensor and refuses it if a value is not finite.
+func finite(t *checkpoints.Tensor) error {
+	v := make([]float32, t.Len())
+	if err := t.Float32(v); err != nil {
+		return err
+	}
+	for i, x := range v {
+		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+			return fmt.Errorf("%s: %s holds %v at %d (--allow-nonfinite converts it all the same)", t.File, t.Name, x, i)
+		}
+	}
+	return nil
+}
+
+func writeModel(f *sllm.Folder, ts []checkpoints.Named, dst string, force bool) error {
+	d, err := checkpoints.CreateDir(dst, force)
+	if err != nil {
+		return err
+	}
+	defer d.Abort()
+	if err := d.WriteFile("config.json", f.Raw); err != nil {
+		return err
+	}
+	for name, b := range f.Files {
+		if err := d.WriteFile(name, b); err != nil {
+			return err
+		}
+	}
+	if err := sllm.WriteTensors(d, "model.safetensors", ts); err != nil {
+		return err
+	}
+	return d.Commit()
+}
+
+func baseNames(files []string) []string {
+	out := slices.Clone(files)
+	for i := range out {
+		out[i] = filepath.Base(out[i])
+	}
+	return out
+}
+
+func elements(found map[string]*checkpoints.Tensor) int {
+	n := 0
+	for _, t := range found {
+		n += t.Len()
+	}
+	return n
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"svae/data"
+	"svae/kernels"
+	"svae/sllm"
+	"svae/train"
+)
+
+func evalCommand() *cli.Command {
+	return &cli.Command{Name: "eval", Usage: "score models", Subcommands: []*cli.Command{
+		{
+			Name:  "ppl",
+			Usage: "bits per byte and perplexity of models on the same bytes",
+			Description: `The headline is bits per byte: the nats of every token, end mark and stop flag over the bytes of the text. Both perplexities
+are over the tokens of the text. All models see the same pieces of the documents, each from a cold start. Example:
+
+   svae eval ppl --model base,run --data shards/heldout --floors shards/train --latents real,none,shuffled`,
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "model", Usage: "model `FOLDERS` or runs, separated by commas"},
+				&cli.StringFlag{Name: "data", Usage: "`FOLDER` of shards to score"},
+				&cli.StringFlag{Name: "floors", Usage: "also score a unigram and a Witten-Bell bigram counted on these shards (`FOLDER`)"},
+				&cli.StringFlag{Name: "latents", Usage: "plans given to a sentence-level model's decoder: real, none or shuffled, separated by commas", Value: "real"},
+				&cli.IntFlag{Name: "sentences", Usage: "most sentences of a piece; 0: no limit", Value: 20},
+				&cli.IntFlag{Name: "piece-tokens", Usage: "most tokens of a piece; 0: no limit"},
+				&cli.BoolFlag{Name: "truncate", Usage: "score only the first --piece-tokens tokens of each document, and no end"},
+				&cli.Int64Flag{Name: "max-bytes", Usage: "stop after about this many bytes; 0: all"},
+				&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
+				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+			},
+			Action: evalPPL,
+		},
+		{
+			Name:        "recon",
+			Usage:       "how many sentences an autoencoder reproduces exactly, writing freely",
+			Description: "Example:\n\n   svae eval recon --model run-vae --data shards/heldout",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "model", Usage: "model `FOLDER` or run"},
+				&cli.StringFlag{Name: "data", Usage: "`FOLDER` of shards"},
+				&cli.IntFlag{Name: "limit", Usage: "most sentences; 0: all", Value: 1000},
+				&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
+				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+			},
+			Action: evalRecon,
+		},
+	}}
+}
+
+// openScored opens a data set and checks that a model reads its tokens.
+func openScored(f *sllm.Folder, ds *data.Dataset) error {
+	tok, err := loadTokenizer(f)
+	if err != nil {
+		return err
+	}
+	if got, want := ds.Meta().TokenizerFingerprint, tok.Fingerprint(); got != want {
+		return fmt.Errorf("%s was built with another tokenizer than that of %s (build it with --tokenizer %s)", ds.Dir(), f.Path, f.Path)
+	}
+	if f.Kind == sllm.KindLM {
+		return nil
+	}
+	seg, err := segmenterOf(f)
+	if err != nil {
+		return err
+	}
+	if got, want := ds.Meta().SegmenterFingerprint, seg.Fingerprint(); got != want {
+		return fmt.Errorf("%s was cut by %s, %s was trained on %s (build it again with the model's)", ds.Dir(), got, f.Path, want)
+	}
+	return nil
+}
+
+func evalPPL(c *cli.Context) error {
+	if err := errors.Join(noArgs(c), require(c, "model", "data")); err != nil {
+		return err
+	}
+	var plans []sllm.Latents
+	for _, name := range strings.Split(c.String("latents"), ",") {
+		l, err := train.ParseLatents(name)
+		if err != nil {
+			return usageError{err}
+		}
+		plans = append(plans, l)
+	}
+	cfg := train.EvalConfig{Sentences: c.Int("sentences"), PieceTokens: c.Int("piece-tokens"), Truncate: c.Bool("truncate"),
+		BatchTokens: 2048, MaxBytes: c.Int64("max-bytes"), Seed: 1}
+	if cfg.Sentences < 0 || cfg.PieceTokens < 0 || cfg.MaxBytes < 0 {
+		return usagef("--sentences, --piece-tokens and --max-bytes must not be negative")
+	}
+	if cfg.Truncate && cfg.PieceTokens == 0 {
+		return usagef("--truncate needs --piece-tokens")
+	}
+	be, err := kernels.Open(c.String("device"))
+	if err != nil {
+		return err
+	}
+	ds, err := data.Open(c.String("data"))
+	if err != nil {
+		return err
+	}
+	var rs []train.Result
+	if dir := c.String("floors"); dir != "" {
+		counted, err := data.Open(dir)
+		if err != nil {
+			return err
+		}
+		u, b, err := train.Floors(c.Context, counted, ds, cfg)
+		if err != nil {
+			return err
+		}
+		rs = append(rs, u, b)
+	}
+	for _, path := range strings.Split(c.String("model"), ",") {
+		f, err := sllm.Load(path, be)
+		if err == nil {
+			err = openScored(f, ds)
+		}
+		if err != nil {
+			return err
+		}
+		if cfg.Truncate {
+			tok, err := loadTokenizer(f)
+			if err != nil {
+				return err
+			}
+			cfg.TokenBytes = func(id int32) int { return len(tok.Piece(id)) }
+		}
+		for _, l := range plans {
+			if f.Kind != sllm.KindSLLM && l != plans[0] {
+				continue
+			}
+			cfg.Latents = l
+			r, err := train.Eval(c.Context, f, ds, cfg)
+			if err != nil {
+				return err
+			}
+			r.Model = path
+			rs = append(rs, r)
+		}
+	}
+	if c.Bool("json") {
+		return printJSON(c, rs)
+	}
+	return printScores(c, rs)
+}
+
+func printScores(c *cli.Context, rs []train.Result) error {
+	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "MODEL\tLATENTS\tBITS/BYTE\t95 %\tENDS\tSTOPS\tPPL\tTOKEN PPL\tTOP-1")
+	for _, r := range rs {
+		l := r.Latents
+		if l == "" {
+			l = "-"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%.4f\t%.4f-%.4f\t%.4f\t%.4f\t%.2f\t%.2f\t%.3f\n", r.Model, l, r.BPB, r.Low, r.High, r.BPBEnds, r.BPBStops, r.PPL, r.TokenPPL, r.Accuracy)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	if len(rs) > 0 {
+		r := rs[len(rs)-1]
+		fmt.Fprintf(c.App.Writer, "%d documents in %d pieces, %d sentences, %d tokens, %d bytes\n", r.Documents, r.Pieces, r.Sentences, r.Tokens, r.Bytes)
+	}
+	return nil
+}
+
+func evalRecon(c *cli.Context) error {
+	if err := errors.Join(noArgs(c), require(c, "model", "data")); err != nil {
+		return err
+	}
+	be, err := kernels.Open(c.String("device"))
+	if err != nil {
+		return err
+	}
+	ds, err := data.Open(c.String("data"))
+	if err != nil {
+		return err
+	}
+	f, err := sllm.Load(c.String("model"), be)
+	if err == nil {
+		err = openScored(f, ds)
+	}
+	if err != nil {
+		return err
+	}
+	codec, err := codecOf(f)
+	if err != nil {
+		return err
+	}
+	r, err := train.Recon(c.Context, f, ds, codec.NewEnds(), c.Int("limit"))
+	if err != nil {
+		return err
+	}
+	r.Model = c.String("model")
+	if c.Bool("json") {
+		return printJSON(c, r)
+	}
+	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "TOKENS\tSENTENCES\tEXACT\tSHARE\tFIRST ERROR AT")
+	for _, b := range append(r.Lengths, r.All) {
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%.1f %%\t%.0f %% of the length\n", b.Tokens, b.Sentences, b.Exact, 100*b.Share, 100*b.FirstError)
+	}
+	return tw.Flush()
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"svae/data"
+	"svae/data/segment"
+	"svae/data/tokenizer"
+	"svae/sllm"
+)
+
+// loadTokenizer loads the tokenizer of a model folder.
+func loadTokenizer(f *sllm.Folder) (*tokenizer.Tokenizer, error) { return tokenizer.Load(f.Path) }
+
+// segmenterOf returns the segmenter that a model was trained with; a token-level model has the default one.
+func segmenterOf(f *sllm.Folder) (segment.Config, error) {
+	var c segment.Config
+	if f.Segmenter != nil {
+		if err := json.Unmarshal(f.Segmenter, &c); err != nil {
+			return c, fmt.Errorf("%s: config.json: segmenter: %w", f.Path, err)
+		}
+	}
+	return c.Resolved(), c.Validate()
+}
+
+// codecOf returns what turns text into the model's sentences and back.
+func codecOf(f *sllm.Folder) (*data.Codec, error) {
+	tok, err := loadTokenizer(f)
+	if err != nil {
+		return nil, err
+	}
+	seg, err := segmenterOf(f)
+	if err != nil {
+		return nil, err
+	}
+	return data.NewCodec(tok, seg)
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+// printJSON writes a value to stdout.
+func printJSON(c *cli.Context, v any) error {
+	e := json.NewEncoder(c.App.Writer)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// terminal says that people read what is written to the error stream.
+func terminal(c *cli.Context) bool {
+	f, ok := c.App.ErrWriter.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// bar is a progress bar, shown only on a terminal.
+type bar struct {
+	c     *cli.Context
+	title string
+	p     *progressbar.ProgressBar
+}
+
+func newBar(c *cli.Context, title string) *bar { return &bar{c: c, title: title} }
+
+func (b *bar) set(done, total int64) {
+	if !terminal(b.c) {
+		return
+	}
+	if b.p == nil {
+		b.p = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.c.App.ErrWriter), progressbar.OptionSetDescription(b.title),
+			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish())
+	}
+	b.p.Set64(done)
+}
+
+func (b *bar) done() {
+	if b.p != nil {
+		b.p.Finish()
+	}
+}

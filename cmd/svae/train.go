@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"svae/kernels"
+	"svae/train"
+)
+
+func trainCommand() *cli.Command {
+	stage := func(s train.Stage, usage, example string) *cli.Command {
+		return &cli.Command{Name: string(s), Usage: usage, Description: "Example:\n\n   " + example +
+			"\n\nA flag overrides the file given with --config, which overrides the preset. The run's folder holds config.toml, metrics.jsonl\n" +
+			"and checkpoints, each of them a model folder. Ctrl-C saves and exits with 130; --resume goes on, to the bit.",
+			Flags: trainFlags(s), Action: func(c *cli.Context) error { return trainRun(c, s) }}
+	}
+	return &cli.Command{Name: "train", Usage: "train an autoencoder, a token-level or a sentence-level model", Subcommands: []*cli.Command{
+		stage(train.VAE, "train a sentence autoencoder that starts from a base", "svae train vae --base base --data shards/train --out run-vae --steps 500"),
+		stage(train.LM, "train a token-level model, or continue one", "svae train lm --base base --data shards/train --out run-lm --steps 500"),
+		stage(train.SLLM, "splice encoder and decoder into a base and train the sentence-level model",
+			"svae train sllm --base base --data shards/train --out run-sllm --steps 500"),
+	}}
+}
+
+// fields visits every value of a configuration that has a flag.
+func fields(c *train.Config, f func(flag, help string, v reflect.Value)) {
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		for i := range v.NumField() {
+			tag := v.Type().Field(i).Tag
+			if v.Field(i).Kind() == reflect.Struct {
+				walk(v.Field(i))
+			} else if name := tag.Get("flag"); name != "" {
+				f(name, tag.Get("help"), v.Field(i))
+			}
+		}
+	}
+	walk(reflect.ValueOf(c).Elem())
+}
+
+func trainFlags(s train.Stage) []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "config", Usage: "TOML `FILE` with any of these values, as a run's config.toml"},
+		&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
+	}
+	c := train.Default(s)
+	fields(&c, func(name, help string, v reflect.Value) {
+		switch v.Kind() {
+		case reflect.String:
+			flags = append(flags, &cli.StringFlag{Name: name, Usage: help, DefaultText: v.String()})
+		case reflect.Bool:
+			flags = append(flags, &cli.BoolFlag{Name: name, Usage: help})
+		case reflect.Int:
+			flags = append(flags, &cli.IntFlag{Name: name, Usage: help, DefaultText: fmt.Sprint(v)})
+		case reflect.Uint64:
+			flags = append(flags, &cli.Uint64Flag{Name: name, Usage: help, DefaultText: fmt.Sprint(v)})
+		case reflect.Float64:
+			flags = append(flags, &cli.Float64Flag{Name: name, Usage: help, DefaultText: fmt.Sprint(v)})
+		}
+	})
+	return flags
+}
+
+// trainConfig resolves flags over file over preset over default.
+func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
+	cfg := train.Default(s)
+	if path := c.String("config"); path != "" {
+		if err := cfg.ReadFile(path); err != nil {
+			return cfg, err
+		}
+	}
+	preset := cfg.Preset
+	if c.IsSet("preset") {
+		preset = c.String("preset")
+	}
+	cfg = train.Default(s)
+	if err := cfg.Apply(preset); err != nil {
+		return cfg, usageError{err}
+	}
+	if path := c.String("config"); path != "" {
+		if err := cfg.ReadFile(path); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Stage = s
+	fields(&cfg, func(name, _ string, v reflect.Value) {
+		if c.IsSet(name) {
+			v.Set(reflect.ValueOf(c.Value(name)).Convert(v.Type()))
+		}
+	})
+	if err := cfg.Validate(); err != nil {
+		return cfg, usageError{err}
+	}
+	return cfg, nil
+}
+
+func trainRun(c *cli.Context, s train.Stage) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := trainConfig(c, s)
+	if err != nil {
+		return err
+	}
+	be, err := kernels.Open(c.String("device"))
+	if err != nil {
+		return err
+	}
+	sum, err := train.Run(c.Context, cfg, be, c.App.ErrWriter)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "%d steps, %d tokens, loss %.3f nats/token, %d weights, %s: %s\n", sum.Steps, sum.Tokens, sum.Loss, sum.Weights,
+		sum.Elapsed.Round(time.Second), sum.Model)
+	return nil
+}

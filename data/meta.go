@@ -1,0 +1,155 @@
+package data
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Format is the version of the shards and of dataset.json that this package writes and reads.
+const Format = 1
+
+// metaName is the file that is written last into a data set's folder: with it the data set is complete.
+const metaName = "dataset.json"
+
+// maxMetaBytes bounds dataset.json: about 40 bytes for each record batch of 64K tokens.
+const maxMetaBytes = 1 << 30
+
+// MarshalJSON writes [offset, size, documents, tokens, crc].
+func (b RecordBatch) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "[%d,%d,%d,%d,%d]", b.Offset, b.Size, b.Documents, b.Tokens, b.CRC), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (b *RecordBatch) UnmarshalJSON(text []byte) error {
+	var v []int64
+	if err := json.Unmarshal(text, &v); err != nil {
+		return err
+	}
+	if len(v) != 5 || v[4] < 0 || v[4] > 1<<32-1 {
+		return errors.New("record batch is not [offset, size, documents, tokens, crc]")
+	}
+	*b = RecordBatch{Offset: v[0], Size: v[1], Documents: v[2], Tokens: v[3], CRC: uint32(v[4])}
+	return nil
+}
+
+// encodeMeta writes m as JSON with one line for each shard.
+func encodeMeta(m *Meta) ([]byte, error) {
+	head := *m
+	head.Shards = []Shard{}
+	text, err := json.MarshalIndent(&head, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	out := bytes.TrimSuffix(text, []byte("[]\n}"))
+	if len(out) == len(text) {
+		return nil, errors.New("shards are not the last field of dataset.json")
+	}
+	out = append(out, '[')
+	for i := range m.Shards {
+		line, err := json.Marshal(&m.Shards[i])
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(out, "\n    "...), line...)
+	}
+	return append(out, "\n  ]\n}\n"...), nil
+}
+
+// readMeta reads and checks dir's dataset.json.
+func readMeta(dir string) (*Meta, error) {
+	path := filepath.Join(dir, metaName)
+	text, err := readSmall(path, maxMetaBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "train", metaName)); err == nil {
+			return nil, fmt.Errorf("open data set %s: it holds two, train and heldout (name one of them)", dir)
+		}
+		return nil, fmt.Errorf("open data set %s: no %s (make one with svae data build)", dir, metaName)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open data set: %w", err)
+	}
+	m := new(Meta)
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s: %d bytes, more than the limit of %d", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
+}
+
+// check says what is wrong with m. What passes can be read without a look beyond a shard's size.
+func (m *Meta) check() error {
+	if m.Format != Format {
+		return fmt.Errorf("format %d, but this program reads format %d (build the data set again)", m.Format, Format)
+	}
+	if m.TokenizerFingerprint == "" || m.VocabSize < 1 {
+		return errors.New("no tokenizer fingerprint or no vocabulary size")
+	}
+	if err := m.Segmenter.Validate(); err != nil {
+		return err
+	}
+	if got := m.Segmenter.Fingerprint(); got != m.SegmenterFingerprint {
+		return fmt.Errorf("sentences were cut by %q, this program cuts by %q (build the data set again)", m.SegmenterFingerprint, got)
+	}
+	var sum Counts
+	for i := range m.Shards {
+		if err := m.Shards[i].check(); err != nil {
+			return fmt.Errorf("shard %d: %w", i, err)
+		}
+		sum.add(m.Shards[i].Counts)
+	}
+	if sum != m.Counts {
+		return fmt.Errorf("counts of the shards add up to %+v, not %+v", sum, m.Counts)
+	}
+	return nil
+}
+
+func (s *Shard) check() error {
+	if s.Name == "" || s.Name != filepath.Base(s.Name) || strings.ContainsAny(s.Name, `/\`) || !filepath.IsLocal(s.Name) {
+		return fmt.Errorf("name %q is not a plain file name", s.Name)
+	}
+	var at, docs, tokens int64
+	if len(s.Batches) > 0 {
+		at = s.Batches[0].Offset
+	}
+	for i, b := range s.Batches {
+		if b.Offset != at || at < 1 || b.Size < 1 || b.Size > s.Size-at || b.Documents < 1 || b.Tokens < 0 || b.Documents > b.Size || b.Tokens > b.Size {
+			return fmt.Errorf("%s: record batch %d has impossible bounds", s.Name, i)
+		}
+		at += b.Size
+		docs += b.Documents
+		tokens += b.Tokens
+	}
+	if at >= s.Size {
+		return fmt.Errorf("%s: no room for a footer", s.Name)
+	}
+	if docs != s.Documents || tokens != s.Tokens {
+		return fmt.Errorf("%s: record batches hold %d documents and %d tokens, not %d and %d", s.Name, docs, tokens, s.Documents, s.Tokens)
+	}
+	return nil
+}

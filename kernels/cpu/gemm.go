@@ -1,0 +1,231 @@
+package cpu
+
+import (
+	"sync"
+
+	"svae/kernels"
+)
+
+// gemm is one product C = A·B (or C += A·B), cut into tiles of tm rows by tn columns that any worker may take. How it
+// is cut changes no bit: every element is the sum, in ascending order, of chains of blockK terms.
+type gemm struct {
+	m, n, k int
+
+	a      []float32 // A[i,k] = a[i*rs+k*cs]
+	rs, cs int
+	b      []float32 // panels, if packed; else B[k,j] = b[k*ldb+j], or b[j*ldb+k] if bT
+	ldb    int
+	bT     bool
+	packed bool
+	c      []float32 // C[i,j] = c[i*ldc+j]
+	ldc    int
+	add    bool
+
+	bias, pre []float32 // of the columns; where to keep C before act
+	act       kernels.Act
+
+	tm, tn, across int // across: tiles side by side
+}
+
+var gemms = sync.Pool{New: func() any { return new(gemm) }}
+
+// Sizes of tiles and blocks, in elements. A block of A of blockRows·blockK and its part of C live in the second-level
+// cache, a panel of B of 16·blockK in the first.
+const (
+	blockRows = 120
+	stripCols = 96
+	wideRows  = 288 // of a tile whose A has to be packed
+	wideCols  = 768
+	inlineOps = 1 << 17 // multiply-adds below which a product stays on the caller's goroutine
+	fewRows   = 2 * tileRows
+)
+
+// multiply runs g, whose operands are set, on the pool, and forgets it.
+func (p *pool) multiply(g *gemm) {
+	if g.m > 0 && g.n > 0 {
+		g.cut(p.workers)
+		tiles := g.tiles()
+		if g.m*g.n*g.k <= inlineOps {
+			for t := range tiles {
+				g.run(t)
+			}
+		} else {
+			p.do(tiles, g)
+		}
+	}
+	*g = gemm{}
+	gemms.Put(g)
+}
+
+// cut chooses the tiles: whole strips of columns if A is read where it lies, so that B is packed once; squarer ones if
+// A has to be packed too; smaller ones while there are too few for the workers.
+func (g *gemm) cut(workers int) {
+	g.tm, g.tn = g.m, stripCols
+	if g.cs != 1 {
+		g.tm, g.tn = wideRows, wideCols
+	}
+	g.tm, g.tn = min(g.tm, roundUp(g.m, tileRows)), min(g.tn, roundUp(g.n, tileCols))
+	for workers > 1 && g.tiles() < 3*workers {
+		switch {
+		case g.tm > 2*blockRows && (g.tm > 4*g.tn || g.packed):
+			g.tm = roundUp((g.tm+1)/2, tileRows)
+		case g.tn > 2*tileCols:
+			g.tn = roundUp((g.tn+1)/2, tileCols)
+		case g.tm > 4*tileRows:
+			g.tm = roundUp((g.tm+1)/2, tileRows)
+		default:
+			workers = 1
+		}
+	}
+	g.across = (g.n + g.tn - 1) / g.tn
+}
+
+func (g *gemm) tiles() int { return ((g.m + g.tm - 1) / g.tm) * ((g.n + g.tn - 1) / g.tn) }
+
+// run computes tile t.
+func (g *gemm) run(t int) {
+	i0, j0 := t/g.across*g.tm, t%g.across*g.tn
+	i1, j1 := min(i0+g.tm, g.m), min(j0+g.tn, g.n)
+	switch {
+	case g.k == 0:
+		for i := i0; i < i1 && !g.add; i++ {
+			clear(g.c[i*g.ldc+j0 : i*g.ldc+j1])
+		}
+		g.finish(i0, i1, j0, j1)
+	case g.packed && g.cs == 1 && i1-i0 <= fewRows:
+		g.runFew(i0, i1, j0, j1)
+	default:
+		g.runTile(i0, i1, j0, j1)
+	}
+}
+
+// runFew computes a tile of few rows from packed panels, each of which it reads once, from end to end.
+func (g *gemm) runFew(i0, i1, j0, j1 int) {
+	for j := j0; j < j1; j += tileCols {
+		if i1-i0 == 1 && j+4*tileCols <= j1 {
+			a, b, c := g.a[i0*g.rs:], g.b[j*g.k:], g.c[i0*g.ldc+j:]
+			for pc := 0; pc < g.k; pc += blockK {
+				kernelRow(min(blockK, g.k-pc), a[pc:], b[pc*tileCols:], tileCols*g.k, tileCols, c, g.mode(pc))
+			}
+			j += 3 * tileCols
+			continue
+		}
+		for pc := 0; pc < g.k; pc += blockK {
+			kc := min(blockK, g.k-pc)
+			for i := i0; i < i1; i += tileRows {
+				g.kernel(min(tileRows, i1-i), kc, g.a[i*g.rs+pc:], g.rs, 1, g.b[j*g.k+pc*tileCols:], i, j, g.mode(pc))
+			}
+		}
+	}
+	g.finish(i0, i1, j0, j1)
+}
+
+// runTile computes a tile block by block, packing what is not packed.
+func (g *gemm) runTile(i0, i1, j0, j1 int) {
+	var bs, as *scratch
+	if !g.packed {
+		bs = getScratch(roundUp(j1-j0, tileCols) * blockK)
+		defer bs.put()
+	}
+	if g.cs != 1 {
+		as = getScratch(roundUp(min(i1-i0, blockRows), tileRows) * blockK)
+		defer as.put()
+	}
+	for pc := 0; pc < g.k; pc += blockK {
+		kc := min(blockK, g.k-pc)
+		b, ps := g.b, tileCols*g.k
+		if g.packed {
+			b = b[j0*g.k+pc*tileCols:]
+		} else {
+			b, ps = bs.f, tileCols*kc
+			g.packB(b, pc, kc, j0, j1)
+		}
+		for ic := i0; ic < i1; ic += blockRows {
+			ie := min(ic+blockRows, i1)
+			a, rs, cs := g.a[ic*g.rs+pc*g.cs:], g.rs, g.cs
+			group := tileRows * rs
+			if as != nil {
+				a, rs, cs, group = as.f, 1, tileRows, tileRows*kc
+				packA(a, g.a[ic*g.rs+pc*g.cs:], g.cs, ie-ic, kc)
+			}
+			for j := j0; j < j1; j += tileCols {
+				panel := b[(j-j0)/tileCols*ps:]
+				for i := ic; i < ie; i += tileRows {
+					g.kernel(min(tileRows, ie-i), kc, a[(i-ic)/tileRows*group:], rs, cs, panel, i, j, g.mode(pc))
+				}
+			}
+			if pc+kc == g.k {
+				g.finish(ic, ie, j0, j1)
+			}
+		}
+	}
+}
+
+// mode returns what the chain that begins at term pc does with C.
+func (g *gemm) mode(pc int) int {
+	if pc > 0 || g.add {
+		return modeAdd
+	}
+	return modeSet
+}
+
+// kernel computes rows i to i+rows-1 of the panel of columns that begins at j. The last panel may be narrower than the
+// kernel, which then writes beside C.
+func (g *gemm) kernel(rows, kc int, a []float32, rs, cs int, b []float32, i, j, mode int) {
+	c := g.c[i*g.ldc+j:]
+	if j+tileCols <= g.n {
+		kernel(rows, kc, a, rs, cs, b, tileCols, c, g.ldc, mode)
+		return
+	}
+	narrow(rows, kc, a, rs, cs, b, tileCols, c, g.ldc, g.n-j, mode)
+}
+
+// narrow is kernel for fewer than 16 columns of C.
+func narrow(rows, kc int, a []float32, rs, cs int, b []float32, bs int, c []float32, ldc, cols, mode int) {
+	var t [tileRows * tileCols]float32
+	if mode != modeSet {
+		for r := range rows {
+			copy(t[r*tileCols:], c[r*ldc:][:cols])
+		}
+	}
+	kernel(rows, kc, a, rs, cs, b, bs, t[:], tileCols, mode)
+	for r := range rows {
+		copy(c[r*ldc:][:cols], t[r*tileCols:])
+	}
+}
+
+// packB lays rows pc to pc+kc-1 and columns j0 to j1-1 of B out in panels.
+func (g *gemm) packB(dst []float32, pc, kc, j0, j1 int) {
+	if !g.bT {
+		packN(dst, g.b[pc*g.ldb+j0:], g.ldb, j1-j0, kc)
+		return
+	}
+	for j := j0; j < j1; j += tileCols {
+		packT(dst, g.b[j*g.ldb+pc:], g.ldb, min(tileCols, j1-j), kc)
+		dst = dst[tileCols*kc:]
+	}
+}
+
+// finish adds the bias to finished elements of C and applies the activation.
+func (g *gemm) finish(i0, i1, j0, j1 int) {
+	if g.bias == nil && g.act == kernels.None {
+		return
+	}
+	for i := i0; i < i1; i++ {
+		row := g.c[i*g.ldc+j0 : i*g.ldc+j1]
+		if g.bias != nil {
+			add(row, row, g.bias[j0:j1])
+		}
+		if g.pre != nil {
+			copy(g.pre[i*g.ldc+j0:], row)
+		}
+		switch g.act {
+		case kernels.ReLU:
+			relu(row, row)
+		case kernels.GELU:
+			gelu(row, row)
+		}
+	}
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }

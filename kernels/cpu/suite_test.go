@@ -1,0 +1,9 @@
+package cpu
+
+import (
+	"testing"
+
+	"svae/kernels/kerneltest"
+)
+
+func TestSuite(t *testing.T) { kerneltest.Suite(t, New) }

@@ -1,0 +1,327 @@
+package sllm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"svae/checkpoints"
+	"svae/kernels"
+	"svae/kernels/op"
+	"svae/vae"
+)
+
+// Kind is what a model folder holds.
+type Kind string
+
+// The kinds.
+const (
+	KindLM   Kind = "lm"   // a token-level model of a Hugging Face family
+	KindVAE  Kind = "svae" // a sentence autoencoder
+	KindSLLM Kind = "sllm" // a sentence-level model
+)
+
+// Folder is a model in memory with what else its folder holds. A model folder is a Hugging Face folder: config.json,
+// model.safetensors and tokenizer files.
+type Folder struct {
+	Kind  Kind
+	Path  string          // where it was read from
+	LM    vae.Arch        // of a KindLM
+	SVAE  vae.Config      // of a KindVAE
+	SLLM  Config          // of a KindSLLM
+	Store *vae.Store      // nil until loaded
+	Raw   json.RawMessage // config.json as read
+	// Segmenter is the segmenter's configuration, as package data wrote it; absent for a KindLM.
+	Segmenter json.RawMessage
+	// Files are the tokenizer files, by name.
+	Files map[string][]byte
+}
+
+type configFile struct {
+	ModelType     string          `json:"model_type"`
+	Architectures []string        `json:"architectures,omitempty"`
+	Base          *vae.Arch       `json:"base,omitempty"`
+	SVAE          *vae.Config     `json:"svae,omitempty"`
+	Scale         float64         `json:"latent_scale,omitempty"`
+	AELoss        float64         `json:"autoencoding_loss,omitempty"`
+	Null          bool            `json:"null_latents,omitempty"`
+	Segmenter     json.RawMessage `json:"segmenter,omitempty"`
+	DType         string          `json:"torch_dtype,omitempty"`
+}
+
+// TokenizerFiles are the names of the files that make up a tokenizer.
+var TokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"}
+
+// Weights lists the model's weights, in order.
+func (f *Folder) Weights() []vae.Weight {
+	return vae.List(func(get vae.Build[op.Mat]) {
+		switch f.Kind {
+		case KindLM:
+			NewLM(&f.LM, get)
+		case KindVAE:
+			vae.New(&f.SVAE, get)
+		default:
+			New(&f.SLLM, get)
+		}
+	})
+}
+
+// Arch returns the architecture that holds the vocabulary and its marks.
+func (f *Folder) Arch() *vae.Arch {
+	switch f.Kind {
+	case KindLM:
+		return &f.LM
+	case KindVAE:
+		return &f.SVAE.Arch
+	}
+	return &f.SLLM.Base
+}
+
+// Resolve returns the model folder that path stands for: itself, or the newest checkpoint of a training run.
+func Resolve(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !st.IsDir() {
+		return "", fmt.Errorf("%s: is a file, not a model folder (convert it first: svae convert %s DIR)", path, path)
+	}
+	if _, err := os.Stat(filepath.Join(path, "config.json")); err == nil {
+		return path, nil
+	}
+	steps, err := Checkpoints(path)
+	if err != nil || len(steps) == 0 {
+		return "", fmt.Errorf("%s: holds neither config.json nor checkpoints", path)
+	}
+	return StepDir(path, steps[len(steps)-1]), nil
+}
+
+// StepDir is the folder of the checkpoint that a run wrote after a step.
+func StepDir(run string, step int) string {
+	return filepath.Join(run, "checkpoints", fmt.Sprintf("step-%d", step))
+}
+
+// Checkpoints returns the steps of a run's checkpoints, ascending.
+func Checkpoints(run string) ([]int, error) {
+	es, err := os.ReadDir(filepath.Join(run, "checkpoints"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var steps []int
+	for _, e := range es {
+		if n, err := strconv.Atoi(strings.TrimPrefix(e.Name(), "step-")); err == nil && e.IsDir() && strings.HasPrefix(e.Name(), "step-") {
+			steps = append(steps, n)
+		}
+	}
+	sort.Ints(steps)
+	return steps, err
+}
+
+// ReadConfig reads a model folder without its weights.
+func ReadConfig(path string) (*Folder, error) {
+	dir, err := Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &Folder{Path: dir, Files: map[string][]byte{}}
+	for _, name := range TokenizerFiles {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+			f.Files[name] = b
+		}
+	}
+	if f.Raw, err = os.ReadFile(filepath.Join(dir, "config.json")); err != nil {
+		return nil, err
+	}
+	if err := f.parse(); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return f, nil
+}
+
+func (f *Folder) parse() (err error) {
+	var c configFile
+	if err := json.Unmarshal(f.Raw, &c); err != nil {
+		return fmt.Errorf("config.json: %w", err)
+	}
+	f.Segmenter = c.Segmenter
+	switch {
+	case c.ModelType == "svae" && c.SVAE != nil:
+		f.Kind, f.SVAE = KindVAE, *c.SVAE
+		return f.SVAE.Validate()
+	case c.ModelType == "sllm" && c.SVAE != nil && c.Base != nil:
+		f.Kind, f.SLLM = KindSLLM, Config{Base: *c.Base, VAE: *c.SVAE, LatentScale: c.Scale, AELoss: c.AELoss, Null: c.Null}
+		return f.SLLM.Validate()
+	case c.ModelType == "svae" || c.ModelType == "sllm":
+		return fmt.Errorf("config.json: model_type %q without its parts", c.ModelType)
+	}
+	f.Kind = KindLM
+	f.LM, err = vae.ParseArch(f.Raw)
+	return err
+}
+
+// Load reads a model folder with its weights.
+func Load(path string, be kernels.Backend) (*Folder, error) {
+	f, err := ReadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	src, err := checkpoints.Open(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if f.Store, err = vae.NewStore(be, f.Weights()); err != nil {
+		return nil, err
+	}
+	tensors, err := Match(f.Store.Weights(), src)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	for _, w := range f.Store.Weights() {
+		v := make([]float32, w.Elements())
+		if err := tensors[w.Name].Float32(v); err != nil {
+			return nil, err
+		}
+		be.Upload(f.Store.Buf(w.Name), v)
+	}
+	return f, nil
+}
+
+// Match finds the tensor of every weight in a source. The error lists all that are missing, mis-shaped or left over.
+func Match(ws []vae.Weight, src *checkpoints.Weights) (map[string]*checkpoints.Tensor, error) {
+	found := map[string]*checkpoints.Tensor{}
+	used := map[string]bool{}
+	var bad []string
+	for _, w := range ws {
+		name := w.Name
+		t, ok := src.Get(name)
+		if !ok { // files written from the inner module lack the outer prefix
+			name = strings.TrimPrefix(name, "model.")
+			t, ok = src.Get(name)
+		}
+		used[name] = true
+		switch {
+		case !ok:
+			bad = append(bad, fmt.Sprintf("missing %s %v", w.Name, w.Shape))
+		case fmt.Sprint(t.Shape) != fmt.Sprint(w.Shape):
+			bad = append(bad, fmt.Sprintf("%s is %v, want %v", name, t.Shape, w.Shape))
+		case !t.DType.Numeric():
+			bad = append(bad, fmt.Sprintf("%s has the unsupported type %s", name, t.TypeName))
+		default:
+			found[w.Name] = t
+		}
+	}
+	for _, name := range src.Names() {
+		if !used[name] && !needless(name) {
+			bad = append(bad, "unexpected "+name)
+		}
+	}
+	if len(bad) == 0 {
+		return found, nil
+	}
+	const most = 20
+	n := len(bad)
+	if n > most {
+		bad = append(bad[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return nil, fmt.Errorf("the weights do not fit config.json: %s", strings.Join(bad, "; "))
+}
+
+// needless names tensors that files hold though no model needs them: a tied head stored again, rotary tables.
+func needless(name string) bool {
+	return name == "lm_head.weight" || strings.HasSuffix(name, "rotary_emb.inv_freq") || strings.HasSuffix(name, "decoder.version")
+}
+
+// Config returns the text of config.json.
+func (f *Folder) Config() ([]byte, error) {
+	c := configFile{ModelType: string(f.Kind), DType: "float32", Segmenter: f.Segmenter}
+	switch f.Kind {
+	case KindLM:
+		return f.lmConfig()
+	case KindVAE:
+		c.SVAE = &f.SVAE
+	default:
+		c.Base, c.SVAE, c.Scale, c.AELoss, c.Null = &f.SLLM.Base, &f.SLLM.VAE, f.SLLM.LatentScale, f.SLLM.AELoss, f.SLLM.Null
+	}
+	b, err := json.MarshalIndent(c, "", "  ")
+	return append(b, '\n'), err
+}
+
+// lmConfig keeps every key that the config.json was read with, so that other programs still find theirs; only the
+// element type is that of the weights as written.
+func (f *Folder) lmConfig() ([]byte, error) {
+	m := map[string]any{}
+	if f.Raw == nil {
+		b, err := json.Marshal(f.LM)
+		if err != nil {
+			return nil, err
+		}
+		f.Raw = b
+		m["architectures"] = []string{map[string]string{"opt": "OPTForCausalLM", "llama": "LlamaForCausalLM"}[f.LM.ModelType]}
+	}
+	if err := json.Unmarshal(f.Raw, &m); err != nil {
+		return nil, err
+	}
+	delete(m, "dtype")
+	m["torch_dtype"] = "float32"
+	for _, key := range []string{"bos_token_id", "eos_token_id", "pad_token_id"} {
+		if m[key] == -1.0 {
+			m[key] = nil
+		}
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	return append(b, '\n'), err
+}
+
+// Write adds the model to a folder that is being written: config.json, model.safetensors and the tokenizer files.
+func (f *Folder) Write(d *checkpoints.Dir) error {
+	c, err := f.Config()
+	if err != nil {
+		return err
+	}
+	if err := d.WriteFile("config.json", c); err != nil {
+		return err
+	}
+	for name, b := range f.Files {
+		if err := d.WriteFile(name, b); err != nil {
+			return err
+		}
+	}
+	var ts []checkpoints.Named
+	for _, w := range f.Store.Weights() {
+		ts = append(ts, NamedBuf(f.Store.Backend(), w.Name, w.Shape, f.Store.Buf(w.Name)))
+	}
+	return WriteTensors(d, "model.safetensors", ts)
+}
+
+// NamedBuf is a tensor to be written from a backend's memory.
+func NamedBuf(be kernels.Backend, name string, shape []int, b kernels.Buf) checkpoints.Named {
+	v := make([]float32, b.Len())
+	be.Download(v, b)
+	return checkpoints.FromFloat32(name, shape, v)
+}
+
+// WriteTensors writes a safetensors file into a folder that is being written.
+func WriteTensors(d *checkpoints.Dir, name string, ts []checkpoints.Named) error {
+	w, err := d.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkpoints.WriteSafetensors(w, ts, map[string]string{"format": "pt"}), w.Close())
+}
+
+// Read returns a copy of a weight; nil if the model has none of that name.
+func (f *Folder) Read(name string) ([]float32, error) {
+	b := f.Store.Buf(name)
+	if b.Absent() {
+		return nil, nil
+	}
+	v := make([]float32, b.Len())
+	f.Store.Backend().Download(v, b)
+	return v, nil
+}

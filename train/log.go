@@ -1,0 +1,91 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// logger writes one line a step to metrics.jsonl, and some of them for people.
+type logger struct {
+	cfg    *Config
+	w      io.Writer
+	file   *os.File
+	begin  time.Time
+	first  int // step at which this process began
+	shown  time.Time
+	losses []float64 // nats a token of the last steps
+}
+
+// Metrics is a line of metrics.jsonl.
+type Metrics struct {
+	Step      int     `json:"step"`
+	Loss      float64 `json:"loss"` // nats a scored token, all costs counted
+	BPB       float64 `json:"bits_per_byte"`
+	Nats      Nats    `json:"nats"`
+	Tokens    int     `json:"tokens"`
+	Seen      int64   `json:"seen_tokens"`
+	Bytes     int64   `json:"bytes"`
+	LR        float64 `json:"lr"`
+	GradNorm  float64 `json:"grad_norm"`
+	TokensSec float64 `json:"tokens_per_second"`
+}
+
+func newLogger(c *Config, w io.Writer, s state) (*logger, error) {
+	f, err := os.OpenFile(filepath.Join(c.Out, "metrics.jsonl"), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(s.Metrics); err != nil { // what steps after the checkpoint had written
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekEnd)
+	return &logger{cfg: c, w: w, file: f, begin: time.Now(), first: s.Step}, err
+}
+
+// window is how many steps the loss that people see is a mean of.
+const window = 20
+
+func (l *logger) step(s *state, n Nats, tokens int, bytes int64, norm, lr float64, took time.Duration) error {
+	m := Metrics{Step: s.Step, Loss: n.Total() / float64(tokens), BPB: bits(n.Total(), bytes), Nats: n, Tokens: tokens, Seen: s.Tokens,
+		Bytes: bytes, LR: lr, GradNorm: norm, TokensSec: float64(tokens) / took.Seconds()}
+	if l.losses = append(l.losses, m.Loss); len(l.losses) > window {
+		l.losses = l.losses[1:]
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if _, err := l.file.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if now := time.Now(); now.Sub(l.shown) >= 2*time.Second || s.Step == l.cfg.Steps {
+		l.shown = now
+		left := time.Duration(float64(now.Sub(l.begin)) / float64(s.Step-l.first) * float64(l.cfg.Steps-s.Step))
+		fmt.Fprintf(l.w, "step %5d/%d  loss %.3f nats/token  %.3f bits/byte  lr %.2g  |g| %.2f  %.0f tokens/s  eta %s\n",
+			s.Step, l.cfg.Steps, l.mean(), m.BPB, lr, norm, m.TokensSec, left.Round(time.Second))
+	}
+	return nil
+}
+
+// mean returns the mean loss of the last steps.
+func (l *logger) mean() float64 {
+	var s float64
+	for _, v := range l.losses {
+		s += v
+	}
+	return s / float64(max(1, len(l.losses)))
+}
+
+// sync puts the file on disk and returns its length.
+func (l *logger) sync() (int64, error) {
+	if err := l.file.Sync(); err != nil {
+		return 0, err
+	}
+	return l.file.Seek(0, io.SeekCurrent)
+}
+
+func (l *logger) close() { l.file.Close() }
