@@ -50,7 +50,10 @@ func TestDirKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20*time.Millisecond + time.Duration(rand.IntN(80))*time.Millisecond)
+		for n := 0; len(temps(t, filepath.Dir(path))) == 0 && n < 20_000; n++ { // until it has begun
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

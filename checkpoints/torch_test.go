@@ -114,7 +114,7 @@ func TestPickleFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := put(t, "x.pt", torchOf(t, c.pickle))
 			alloc, took := cost(func() { fails(t, path, c.want) })
-			if alloc > 300<<20 || took > 10*time.Second {
+			if alloc > 300<<20 || took > 30*time.Second {
 				t.Errorf("took %v and %d MB", took, alloc>>20)
 			}
 		})

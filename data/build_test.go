@@ -367,7 +367,7 @@ func TestBuildResume(t *testing.T) {
 	text := append(corpus(2500, 12, 5), "not json\n{\"id\":\"e\",\"content\":\" \"}\n"...)
 	path := write(t, "a.jsonl", text)
 	for _, holdout := range []float64{0, 0.3} {
-		c := BuildConfig{Workers: 2, ShardBytes: 60 << 10, Holdout: holdout, BadLines: BadQuarantine}
+		c := BuildConfig{Workers: 2, ShardBytes: 200 << 10, Holdout: holdout, BadLines: BadQuarantine}
 		c.Out = filepath.Join(t.TempDir(), "whole")
 		_, unbroken := mustBuild(t, c, path)
 		want := tree(t, c.Out)
@@ -480,6 +480,9 @@ func TestBuildForce(t *testing.T) {
 	path := write(t, "b.jsonl", corpus(10, 3, 8))
 	if _, err := build(t, BuildConfig{Out: out}, path); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("error %v, want the way out", err)
+	}
+	if _, err := build(t, BuildConfig{Out: out, Force: true}, filepath.Join(out, "notes")); err == nil || !strings.Contains(err.Error(), "lies in the output folder") {
+		t.Errorf("error %v for an input in the output folder", err)
 	}
 	mustBuild(t, BuildConfig{Out: out, Force: true}, path)
 	got := tree(t, out)

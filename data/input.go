@@ -53,6 +53,9 @@ func findInputs(paths []string, out string) ([]input, error) {
 			if !info.Mode().IsRegular() {
 				return nil, fmt.Errorf("read input: %s is not a regular file (it has to be read twice)", path)
 			}
+			if within(path, out) {
+				return nil, fmt.Errorf("read input: %s lies in the output folder %s", path, out)
+			}
 			list = append(list, input{path: path, name: filepath.Base(path), size: info.Size()})
 			continue
 		}
@@ -69,6 +72,14 @@ func findInputs(paths []string, out string) ([]input, error) {
 		return nil, errors.New("read input: no file given")
 	}
 	return list, nil
+}
+
+// within reports whether the file path lies in the folder dir.
+func within(path, dir string) bool {
+	p, err1 := filepath.Abs(path)
+	d, err2 := filepath.Abs(dir)
+	rel, err3 := filepath.Rel(d, p)
+	return err1 == nil && err2 == nil && err3 == nil && filepath.IsLocal(rel)
 }
 
 func walkInputs(dir, out string) ([]input, error) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"svae/data/segment"
 )
 
 // Format is the version of the shards and of dataset.json that this package writes and reads.
@@ -19,6 +21,60 @@ const metaName = "dataset.json"
 
 // maxMetaBytes bounds dataset.json: about 40 bytes for each record batch of 64K tokens.
 const maxMetaBytes = 1 << 30
+
+// Counts says how much text a data set or a shard holds.
+type Counts struct {
+	Documents int64 `json:"documents"`
+	Sentences int64 `json:"sentences"`
+	Tokens    int64 `json:"tokens"`
+	Bytes     int64 `json:"bytes"` // of source text that the sentences stand for
+}
+
+func (c *Counts) add(o Counts) {
+	c.Documents += o.Documents
+	c.Sentences += o.Sentences
+	c.Tokens += o.Tokens
+	c.Bytes += o.Bytes
+}
+
+// Meta describes a data set: what dataset.json says.
+type Meta struct {
+	Format               int            `json:"format"`
+	Tokenizer            string         `json:"tokenizer,omitempty"` // a name for people
+	TokenizerFingerprint string         `json:"tokenizer_fingerprint"`
+	Segmenter            segment.Config `json:"segmenter"`
+	SegmenterFingerprint string         `json:"segmenter_fingerprint"`
+	VocabSize            int            `json:"vocab_size"`
+	BOS                  int32          `json:"bos_token_id"` // -1: none
+	EOS                  int32          `json:"eos_token_id"`
+	PAD                  int32          `json:"pad_token_id"`
+	SourceSHA256         string         `json:"source_sha256"` // over the inputs' names, sizes and hashes
+	Split                string         `json:"split,omitempty"`
+	Holdout              float64        `json:"holdout,omitempty"`
+	Counts
+	BadLines   int64   `json:"bad_lines"`
+	Empty      int64   `json:"empty"`      // documents without text
+	Duplicates int64   `json:"duplicates"` // documents whose id came before
+	Shards     []Shard `json:"shards"`
+}
+
+// Shard is one part-NNNNN.arrow of a data set.
+type Shard struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	Counts
+	FooterCRC uint32        `json:"footer_crc"` // of what follows the last record batch
+	Batches   []RecordBatch `json:"batches"`
+}
+
+// RecordBatch is where one record batch of a shard lies and what it holds. The record batches lie one behind the other,
+// between the file's head and its footer. In JSON it is an array of its fields in this order.
+type RecordBatch struct {
+	Offset, Size      int64
+	Documents, Tokens int64
+	CRC               uint32 // CRC-32C of the bytes
+}
 
 // MarshalJSON writes [offset, size, documents, tokens, crc].
 func (b RecordBatch) MarshalJSON() ([]byte, error) {

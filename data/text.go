@@ -5,6 +5,9 @@ import (
 	"regexp"
 )
 
+// maxParts is the largest number of documents that one text is cut into; the last one is what remains.
+const maxParts = 1 << 20
+
 var bom = []byte("\xef\xbb\xbf")
 
 // plainText removes the byte order mark of a text file and turns its line ends into "\n".
@@ -20,7 +23,7 @@ func splitText(text []byte, re *regexp.Regexp) [][]byte {
 	}
 	var out [][]byte
 	start := 0
-	for _, m := range re.FindAllIndex(text, -1) {
+	for _, m := range re.FindAllIndex(text, maxParts) {
 		if len(bytes.TrimSpace(text[start:m[0]])) > 0 {
 			out = append(out, text[start:m[0]])
 			start = m[0]

@@ -210,7 +210,7 @@ func TestNeighbours(t *testing.T) {
 	})
 }
 
-// seenLM is what a token-level model makes of each piece: rows that the head reads, and nats.
+// lookLM returns what a token-level model makes of each piece: rows that the head reads, and nats.
 func lookLM(t *testing.T, a *vae.Arch, s *vae.Store, pieces []piece) (hidden [][]float64, nats [][]float64) {
 	t.Helper()
 	b, e, m := pack(pieces), op.NewEager(s.Backend()), NewLM(a, s.Mat)
@@ -263,13 +263,50 @@ func TestTokensLeakNothing(t *testing.T) {
 	})
 }
 
+// TestOtherPlans checks the controls: a plan that knows nothing is that of the document's start, a shuffled one is
+// another sentence's.
+func TestOtherPlans(t *testing.T) {
+	for name, c := range tinyConfigs() {
+		r := rand.New(rand.NewPCG(13, 14))
+		for _, pieces := range [][]piece{{randomPiece(r, true, 4, 4, 4)}, {randomPiece(r, true, 4, 4, 4), randomPiece(r, true, 4, 4), randomPiece(r, true, 4)}} {
+			b := pack(pieces)
+			plan := func(c Config, which Latents) []int32 {
+				var f Feed
+				f.Set(&c, b.ids, b.sent, b.doc, b.ends, nil, which)
+				var first []int32 // row of each sentence's plan
+				for i := range f.memAt[1:] {
+					first = append(first, f.Plan.V[f.memAt[i]])
+				}
+				return first
+			}
+			own, none, other := plan(c, Real), plan(c, None), plan(c, Shuffled)
+			null := c
+			null.Null = true
+			equal(t, name+": plans of a null model", plan(null, Real), none)
+			for p := range pieces {
+				for s := b.doc[p]; s < b.doc[p+1]; s++ {
+					if none[s] != own[b.doc[p]] {
+						t.Errorf("%s: sentence %d is given plan %d for none", name, s, none[s])
+					}
+					if inside := slices.Contains(own[b.doc[p]:b.doc[p+1]], other[s]); other[s] == own[s] || inside != (len(pieces) == 1) {
+						t.Errorf("%s: sentence %d is given plan %d for another, its own is %d", name, s, other[s], own[s])
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestShuffledTargets lets a model learn a few documents by heart. What it then knows stands in the plans: given the
 // plan of another document's sentence, the decoder must be at least twice as bad.
 func TestShuffledTargets(t *testing.T) {
 	for name, c := range tinyConfigs() {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "opt" && name != "llama-k2-context" {
+				t.Skip("the others take seconds")
+			}
 			c.VAE.Context, c.VAE.Gamma = 0, 0 // a context would tell the documents apart without plans
-			be := cpu.New()
+			be := ref.New(kernels.F32)
 			s, err := vae.NewStore(be, vae.List(func(b vae.Build[op.Mat]) { New(&c, b) }))
 			if err == nil {
 				err = s.Init(1, nil)

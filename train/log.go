@@ -46,6 +46,9 @@ func newLogger(c *Config, w io.Writer, s state) (*logger, error) {
 	return &logger{cfg: c, w: w, file: f, begin: time.Now(), first: s.Step}, err
 }
 
+// every is how often people see a step line.
+const every = 5 * time.Second
+
 // window is how many steps the loss that people see is a mean of.
 const window = 20
 
@@ -62,7 +65,7 @@ func (l *logger) step(s *state, n Nats, tokens int, bytes int64, norm, lr float6
 	if _, err := l.file.Write(append(b, '\n')); err != nil {
 		return err
 	}
-	if now := time.Now(); now.Sub(l.shown) >= 2*time.Second || s.Step == l.cfg.Steps {
+	if now := time.Now(); now.Sub(l.shown) >= every || s.Step == l.cfg.Steps || s.Step == 1 {
 		l.shown = now
 		left := time.Duration(float64(now.Sub(l.begin)) / float64(s.Step-l.first) * float64(l.cfg.Steps-s.Step))
 		fmt.Fprintf(l.w, "step %5d/%d  loss %.3f nats/token  %.3f bits/byte  lr %.2g  |g| %.2f  %.0f tokens/s  eta %s\n",

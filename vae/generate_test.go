@@ -131,7 +131,6 @@ func TestConstantCross(t *testing.T) {
 				z := m.Encoder.Encode(o, &f.Enc)
 				constant := m.Decoder.Decode(o, &f.Dec, m.Decoder.Memory(z, &f.Dec), nil)
 				general := m.Decoder.Decode(o, &f.Dec, &vae.Memory[op.Mat]{Latents: z, At: &f.Dec.At, Spans: &f.Dec.MemSpans}, nil)
-				o.Gather(&op.Ints{V: []int32{2, 0, 1}}, z)
 				other := m.Decoder.Decode(o, &f.Dec, m.Decoder.Memory(o.Gather(&op.Ints{V: []int32{2, 0, 1}}, z), &f.Dec), nil)
 				if err := o.Err(); err != nil {
 					t.Fatal(err)

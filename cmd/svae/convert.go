@@ -38,54 +38,73 @@ func convert(c *cli.Context) error {
 	if c.NArg() != 2 {
 		return usagef("want SRC and DST (svae convert SRC DST)")
 	}
-	src, dst := c.Args().Get(0), c.Args().Get(1)
-	if _, err := os.Stat(dst); err == nil && !c.Bool("force") {
-		return fmt.Errorf("%s: exists already (--force replaces it)", dst)
+	r, err := convertFolder(c.Args().Get(0), c.Args().Get(1), convertOptions{c.String("tokenizer"), c.Bool("force"), c.Bool("allow-nonfinite")})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d weights from %s\n", c.Args().Get(1), r.family, r.tensors, r.elements, strings.Join(r.files, ", "))
+	if len(r.skipped) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "skipped %d values that are not tensors, such as %s\n", len(r.skipped), r.skipped[0])
+	}
+	return nil
+}
+
+type convertOptions struct {
+	tokenizer        string
+	force, nonfinite bool
+}
+
+// converted says what a conversion read.
+type converted struct {
+	family            string
+	tensors, elements int
+	files, skipped    []string
+}
+
+// convertFolder writes the model of a source as a model folder. Nothing is written before everything has been checked.
+func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
+	if _, err := os.Stat(dst); err == nil && !o.force {
+		return r, fmt.Errorf("%s: exists already (--force replaces it)", dst)
 	}
 	w, err := checkpoints.Open(src) // first: a file that is refused must not be asked for its config
 	if err != nil {
-		return err
+		return r, err
 	}
 	defer w.Close()
 	f, err := sllm.ReadConfig(checkpoints.SourceDir(src))
 	if err != nil {
-		return err
+		return r, err
 	}
-	if dir := c.String("tokenizer"); dir != "" {
-		tok, err := tokenizer.Load(dir)
+	if o.tokenizer != "" {
+		tok, err := tokenizer.Load(o.tokenizer)
 		if err != nil {
-			return err
+			return r, err
 		}
 		f.Files = tok.Files()
 	}
 	if err := checkTokenizer(f); err != nil {
-		return err
+		return r, err
 	}
 	ws := f.Weights()
 	found, err := sllm.Match(ws, w)
 	if err != nil {
-		return fmt.Errorf("%s: %w", src, err)
+		return r, fmt.Errorf("%s: %w", src, err)
 	}
 	var out []checkpoints.Named
 	for _, d := range ws {
 		t := found[d.Name]
-		if !c.Bool("allow-nonfinite") {
+		if !o.nonfinite {
 			if err := finite(t); err != nil {
-				return err
+				return r, err
 			}
 		}
 		n := checkpoints.FromTensor(t)
 		n.Name = d.Name
 		out = append(out, n)
+		r.elements += t.Len()
 	}
-	if err := writeModel(f, out, dst, c.Bool("force")); err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d weights from %s\n", dst, f.Arch().ModelType, len(ws), elements(found), strings.Join(baseNames(w.Files()), ", "))
-	if skipped := w.Opaque(); len(skipped) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "skipped %d values that are not tensors, such as %s\n", len(skipped), skipped[0])
-	}
-	return nil
+	r.family, r.tensors, r.files, r.skipped = f.Arch().ModelType, len(ws), baseNames(w.Files()), w.Opaque()
+	return r, writeModel(f, out, dst, o.force)
 }
 
 // checkTokenizer refuses a folder whose tokenizer does not load or knows more tokens than the model.
@@ -153,12 +172,4 @@ func baseNames(files []string) []string {
 		out[i] = filepath.Base(out[i])
 	}
 	return out
-}
-
-func elements(found map[string]*checkpoints.Tensor) int {
-	n := 0
-	for _, t := range found {
-		n += t.Len()
-	}
-	return n
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	_ "svae/kernels/cpu"
+	_ "svae/kernels/cuda"
 	"svae/train"
 )
 
@@ -75,7 +76,7 @@ or with your own text and a Hugging Face folder:
 		EnableBashCompletion: true,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound:      nil,
-		Commands:             []*cli.Command{dataCommand(), trainCommand(), convertCommand(), generateCommand(), evalCommand(), inspectCommand()},
+		Commands:             []*cli.Command{dataCommand(), trainCommand(), convertCommand(), generateCommand(), evalCommand(), inspectCommand(), demoCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("no command %q (svae --help lists them)", c.Args().First())

@@ -73,8 +73,8 @@ func (m *matcher) match(s []byte, i int) (a addedToken, end int) {
 	return a, end
 }
 
-// each calls found for every token in s, in order, with the range it covers. Without special, the text of a special token is passed over as a
-// whole, so that no other token is found inside it.
+// each calls found for every token in s, in order, with the range it covers. Without special, the text of a special token
+// is passed over as a whole, so that no other token is found inside it.
 func (m *matcher) each(s []byte, special bool, found func(a, b int, id int32)) {
 	done := 0 // what lies before is covered
 	for i := 0; i < len(s); i++ {

@@ -189,8 +189,8 @@ func siftUp(h []uint64) []uint64 {
 	return h
 }
 
-// wordCache keeps the tokens of recent words. Each word has one slot, where the last comer stays, so the size is bounded and no
-// lock is needed. What it holds never changes a result.
+// wordCache keeps the tokens of recent words. A word has two slots, and the last comer takes one of them, so the size is
+// bounded and no lock is needed. What the cache holds never changes a result.
 type wordCache struct {
 	seed  maphash.Seed
 	slots [1 << 16]atomic.Pointer[cachedWord]
@@ -210,9 +210,17 @@ func (c *wordCache) get(h uint16, w []byte) []int32 {
 	if e := c.slots[h].Load(); e != nil && e.text == string(w) {
 		return e.ids
 	}
+	if e := c.slots[h^1].Load(); e != nil && e.text == string(w) {
+		return e.ids
+	}
 	return nil
 }
 
+// put keeps ids, which must not change any more, for w.
 func (c *wordCache) put(h uint16, w []byte, ids []int32) {
-	c.slots[h].Store(&cachedWord{string(w), ids})
+	e := &cachedWord{string(w), ids}
+	if c.slots[h].Load() != nil && c.slots[h^1].CompareAndSwap(nil, e) {
+		return
+	}
+	c.slots[h].Store(e)
 }

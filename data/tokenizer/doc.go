@@ -15,7 +15,8 @@
 //
 // Ids equal those of the Hugging Face library except where its rule would lose text. Under add_prefix_space, or Metaspace,
 // text that begins with a space gets the dummy space all the same (as SentencePiece does; the library leaves it
-// out). With byte fallback a literal U+2581 is written as its three bytes (the library makes it a space).
+// out). With byte fallback a literal U+2581 is written as its three bytes (the library makes it a space). The library's NFC
+// follows older Unicode tables, so a few combining marks added since (such as U+1DF6) are ordered otherwise there.
 package tokenizer
 
 // Limits on what is read. Memory in use stays within a small multiple of the file sizes, plus about 6 bytes for each id up

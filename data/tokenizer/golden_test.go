@@ -120,6 +120,25 @@ func TestLongWords(t *testing.T) {
 	}
 }
 
+// TestCutsChangeNothing: a SentencePiece text cut where no merge can cross gives the ids of the text as one word.
+func TestCutsChangeNothing(t *testing.T) {
+	g := readGolden(t)
+	tok, _ := readSmall(t, "spm")
+	one, _ := readSmall(t, "spm")
+	one.spm.joins = new([1 << 16]bool)
+	for i := range one.spm.joins {
+		one.spm.joins[i] = true
+	}
+	text := strings.Join(g.Strings, "")
+	for _, s := range append(slices.Clone(g.Strings), text) {
+		ids, lens := tok.EncodeLens([]byte(s))
+		wantIDs, wantLens := one.EncodeLens([]byte(s))
+		if !slices.Equal(ids, wantIDs) || !slices.Equal(lens, wantLens) {
+			t.Errorf("%.200q: %d, as one word %d", s, ids, wantIDs)
+		}
+	}
+}
+
 func TestPatternsCoverText(t *testing.T) {
 	g := readGolden(t)
 	for _, p := range []pattern{patternGPT2, patternLlama3, patternQwen, patternNone} {

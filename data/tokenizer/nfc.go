@@ -52,8 +52,8 @@ func sequence(s []byte, i int) int {
 	return j
 }
 
-// safeMarks is the length of a sequence, in characters, that x/text normalizes without breaking it up: beyond 30 combining marks it puts in
-// U+034F (UAX 15, stream-safe format), which NFC does not.
+// safeMarks is the length of a sequence, in characters, that x/text normalizes without breaking it up: beyond 30
+// combining marks it puts in U+034F (UAX 15, stream-safe format), which NFC does not.
 const safeMarks = 9
 
 // compose appends the NFC of one sequence to out (UAX 15, §1.2).

@@ -24,14 +24,22 @@ func realData(t testing.TB, parts ...string) string {
 	return path
 }
 
+// loadReal loads a tokenizer once for all tests.
 func loadReal(t testing.TB, name string) *Tokenizer {
 	t.Helper()
-	tok, err := Load(realData(t, "models", name))
+	dir := realData(t, "models", name)
+	if tok, ok := loaded[name]; ok {
+		return tok
+	}
+	tok, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	loaded[name] = tok
 	return tok
 }
+
+var loaded = map[string]*Tokenizer{}
 
 // TestGGML compares with the expected ids that llama.cpp keeps for its own tests.
 func TestGGML(t *testing.T) {

@@ -242,9 +242,9 @@ func (j *attention) weigh(st *forwardState, r rows, i, n, block int) {
 	for c := 0; c < K; c += tileCols {
 		v := st.values[c/tileCols*st.valueLead:]
 		out := j.out[r.at+i*r.stride+c:]
-		if n == 1 && c+4*tileCols <= K && common > 0 {
+		if n == 1 && c+rowCols <= K && common > 0 {
 			kernelRow(common, st.scores[i*block:], v, st.valueLead, st.valueStep, out, modeFrom)
-			c += 3 * tileCols
+			c += rowCols - tileCols
 			continue
 		}
 		if common > 0 {

@@ -49,6 +49,15 @@ func (e *elements) do(p *pool) {
 	elementJobs.Put(e)
 }
 
+// Upload is kernels.Backend's.
+func (b *Backend) Upload(dst kernels.Buf, src []float32) { b.Copy(dst, kernels.Of(src)) }
+
+// Download is kernels.Backend's.
+func (b *Backend) Download(dst []float32, src kernels.Buf) {
+	kernels.CheckLen(src, len(dst))
+	b.Copy(kernels.Of(dst), src.Slice(0, len(dst)))
+}
+
 // Zero is kernels.Backend's.
 func (b *Backend) Zero(x kernels.Buf) {
 	start(x.Len(), func(e *elements, lo, hi int) { clear(e.a[lo:hi]) }, x).do(b.pool)

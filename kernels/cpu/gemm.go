@@ -36,8 +36,9 @@ const (
 	stripCols = 96
 	wideRows  = 288 // of a tile whose A has to be packed
 	wideCols  = 768
-	inlineOps = 1 << 17 // multiply-adds below which a product stays on the caller's goroutine
-	fewRows   = 2 * tileRows
+	inlineOps = 1 << 17      // multiply-adds below which a product stays on the caller's goroutine
+	fewRows   = 2 * tileRows // read packed panels from end to end up to here
+	fewCols   = 2 * rowCols
 )
 
 // multiply runs g, whose operands are set, on the pool, and forgets it.
@@ -61,8 +62,11 @@ func (p *pool) multiply(g *gemm) {
 // A has to be packed too; smaller ones while there are too few for the workers.
 func (g *gemm) cut(workers int) {
 	g.tm, g.tn = g.m, stripCols
-	if g.cs != 1 {
+	switch {
+	case g.cs != 1:
 		g.tm, g.tn = wideRows, wideCols
+	case g.m <= fewRows:
+		g.tn = fewCols
 	}
 	g.tm, g.tn = min(g.tm, roundUp(g.m, tileRows)), min(g.tn, roundUp(g.n, tileCols))
 	for workers > 1 && g.tiles() < 3*workers {
@@ -102,12 +106,12 @@ func (g *gemm) run(t int) {
 // runFew computes a tile of few rows from packed panels, each of which it reads once, from end to end.
 func (g *gemm) runFew(i0, i1, j0, j1 int) {
 	for j := j0; j < j1; j += tileCols {
-		if i1-i0 == 1 && j+4*tileCols <= j1 {
+		if i1-i0 == 1 && j+rowCols <= j1 {
 			a, b, c := g.a[i0*g.rs:], g.b[j*g.k:], g.c[i0*g.ldc+j:]
 			for pc := 0; pc < g.k; pc += blockK {
 				kernelRow(min(blockK, g.k-pc), a[pc:], b[pc*tileCols:], tileCols*g.k, tileCols, c, g.mode(pc))
 			}
-			j += 3 * tileCols
+			j += rowCols - tileCols
 			continue
 		}
 		for pc := 0; pc < g.k; pc += blockK {

@@ -4,7 +4,8 @@ package cpu
 const (
 	tileRows = 6
 	tileCols = 16
-	blockK   = 256 // terms of one chain of fused multiply-adds; the chains of an element are then added in order
+	rowCols  = 4 * tileCols // of kernelRow
+	blockK   = 256          // terms of one chain of fused multiply-adds; the chains of an element are then added in order
 )
 
 // What a kernel does with C.

@@ -23,8 +23,7 @@ func cpuNow() float64 {
 func meas(name string, amount float64, f func()) {
 	f()
 	var c, w []float64
-	begin := time.Now()
-	for len(c) < 5 || time.Since(begin) < 400*time.Millisecond && len(c) < 50 {
+	for len(c) < 3 {
 		c0, t0 := cpuNow(), time.Now()
 		n := 0
 		for time.Since(t0) < 10*time.Millisecond || n == 0 {
@@ -49,6 +48,19 @@ func TestZZ(t *testing.T) {
 	none := kernels.Buf{}
 	sel := os.Getenv("ZZ")
 	has := func(s string) bool { return sel == "all" || sel == s }
+	if has("gemm") || has("peak") {
+		a, bb, c := random(r, 6*256), random(r, 16*256), random(r, 96)
+		meas("kernel in L1", 2*6*16*256*1000, func() {
+			for range 1000 {
+				kernel(6, 256, a, 1, 6, bb, 16, c, 16, modeAdd)
+			}
+		})
+		meas("kernel in L1 direct", 2*6*16*256*1000, func() {
+			for range 1000 {
+				kernel(6, 256, a, 256, 1, bb, 16, c, 16, modeAdd)
+			}
+		})
+	}
 	if has("gemm") {
 		for _, s := range [][3]int{{2048, 768, 3072}, {2048, 3072, 768}, {2048, 768, 768}, {512, 128, 512}, {64, 768, 3072}} {
 			N, I, O := s[0], s[1], s[2]
@@ -167,7 +179,9 @@ func TestZZ(t *testing.T) {
 		meas("layernorm back", e, func() { be.LayerNormBackward(x, w, b, z, y, w, mean, rstd, N, D) })
 		meas("layernorm 1 row", float64(D), func() { be.LayerNorm(x, mean, rstd, y, w, b, 1e-5, 1, D) })
 		meas("rotary", e, func() { be.Rotary(x, y, pos, fr, false, N, 12, 64) })
-		meas("adamw", e, func() { be.AdamW(x, u, z, y, kernels.AdamW{LR: 1e-3, Beta1: .9, Beta2: .99, Eps: 1e-8, GradScale: 1, Step: 3}, n) })
+		meas("adamw", e, func() {
+			be.AdamW(x, u, z, y, kernels.AdamW{LR: 1e-3, Beta1: .9, Beta2: .99, Eps: 1e-8, GradScale: 1, Step: 3}, n)
+		})
 		meas("sumsquares", e, func() { be.SumSquares(x, n) })
 		meas("dropout", e, func() { be.Dropout(x, y, .1, 3, n) })
 		meas("noise", e, func() { be.Noise(x, y, .1, 3, n) })

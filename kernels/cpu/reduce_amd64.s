@@ -1,0 +1,247 @@
+//go:build !noasm
+
+#include "textflag.h"
+#include "vector_amd64.h"
+
+// func expSumAVX(x *float32, scale, shift float32, n int) (ret float32)
+TEXT ·expSumAVX(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), DI
+	VBROADCASTSS scale+8(FP), Y8
+	VBROADCASTSS shift+12(FP), Y9
+	MOVQ n+16(FP), CX
+	VXORPS Y6, Y6, Y6
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMULPS (DI)(BX*1), Y8, Y0
+	VSUBPS Y9, Y0, Y0
+	EXP(Y0, Y3, Y4, Y5)
+	VMOVUPS Y0, (DI)(BX*1)
+	VADDPS Y0, Y6, Y6
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	SUM8(Y6, X6)
+	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func maxAVX(x *float32, n int) (ret float32)
+TEXT ·maxAVX(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VMOVUPS (DI), Y6
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (DI)(BX*1), Y0
+	VMAXPS Y6, Y0, Y6
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VEXTRACTF128 $1, Y6, X0
+	VMAXPS X6, X0, X0
+	VPERMILPS $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPERMILPS $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func sumAVX(x *float32, n int) (ret float32)
+TEXT ·sumAVX(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VXORPS Y6, Y6, Y6
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VADDPS (DI)(BX*1), Y6, Y6
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	SUM8(Y6, X6)
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func dotAVX(a, b *float32, n int) (ret float32)
+TEXT ·dotAVX(SB), NOSPLIT, $0-28
+	MOVQ a+0(FP), DI
+	MOVQ b+8(FP), SI
+	MOVQ n+16(FP), CX
+	VXORPS Y6, Y6, Y6
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (DI)(BX*1), Y0
+	VFMADD231PS (SI)(BX*1), Y0, Y6
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	SUM8(Y6, X6)
+	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func spreadAVX(x *float32, mean float32, n int) (ret float32)
+TEXT ·spreadAVX(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), DI
+	VBROADCASTSS mean+8(FP), Y8
+	MOVQ n+16(FP), CX
+	VXORPS Y6, Y6, Y6
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (DI)(BX*1), Y0
+	VSUBPS Y8, Y0, Y0
+	VFMADD231PS Y0, Y0, Y6
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	SUM8(Y6, X6)
+	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func normAVX(out, x, w *float32, mean, rstd float32, n int)
+TEXT ·normAVX(SB), NOSPLIT, $0-40
+	MOVQ out+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	VBROADCASTSS mean+24(FP), Y8
+	VBROADCASTSS rstd+28(FP), Y9
+	MOVQ n+32(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (SI)(BX*1), Y0
+	VSUBPS Y8, Y0, Y0
+	VMULPS Y9, Y0, Y0
+	VMULPS (DX)(BX*1), Y0, Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func normBiasAVX(out, x, w, b *float32, mean, rstd float32, n int)
+TEXT ·normBiasAVX(SB), NOSPLIT, $0-48
+	MOVQ out+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ b+24(FP), R8
+	VBROADCASTSS mean+32(FP), Y8
+	VBROADCASTSS rstd+36(FP), Y9
+	MOVQ n+40(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (SI)(BX*1), Y0
+	VSUBPS Y8, Y0, Y0
+	VMULPS Y9, Y0, Y0
+	VMOVUPS (DX)(BX*1), Y1
+	VFMADD213PS (R8)(BX*1), Y1, Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func normSumsAVX(dy, x, w *float32, mean, rstd float32, n int) (sum float32, proj float32)
+TEXT ·normSumsAVX(SB), NOSPLIT, $0-48
+	MOVQ dy+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	VBROADCASTSS mean+24(FP), Y8
+	VBROADCASTSS rstd+28(FP), Y9
+	MOVQ n+32(FP), CX
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (DI)(BX*1), Y0
+	VMULPS (DX)(BX*1), Y0, Y0
+	VMOVUPS (SI)(BX*1), Y1
+	VSUBPS Y8, Y1, Y1
+	VMULPS Y9, Y1, Y1
+	VADDPS Y0, Y6, Y6
+	VFMADD231PS Y0, Y1, Y7
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	SUM8(Y6, X6)
+	VMOVSS X0, sum+40(FP)
+	SUM8(Y7, X7)
+	VMOVSS X0, proj+44(FP)
+	VZEROUPPER
+	RET
+
+// func adamwAVX(w, m, v, grad *float32, scale, decay, b1, c1, b2, c2, step, root, eps float32, n int)
+TEXT ·adamwAVX(SB), NOSPLIT, $0-80
+	MOVQ w+0(FP), DI
+	MOVQ m+8(FP), SI
+	MOVQ v+16(FP), DX
+	MOVQ grad+24(FP), R8
+	VBROADCASTSS scale+32(FP), Y8
+	VBROADCASTSS decay+36(FP), Y9
+	VBROADCASTSS b1+40(FP), Y10
+	VBROADCASTSS c1+44(FP), Y11
+	VBROADCASTSS b2+48(FP), Y12
+	VBROADCASTSS c2+52(FP), Y13
+	VBROADCASTSS step+56(FP), Y14
+	VBROADCASTSS root+60(FP), Y15
+	VBROADCASTSS eps+64(FP), Y7
+	MOVQ n+72(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMULPS (R8)(BX*1), Y8, Y0
+	VMULPS (SI)(BX*1), Y10, Y1
+	VFMADD231PS Y0, Y11, Y1
+	VMOVUPS Y1, (SI)(BX*1)
+	VMULPS Y0, Y0, Y0
+	VMULPS (DX)(BX*1), Y12, Y2
+	VFMADD231PS Y0, Y13, Y2
+	VMOVUPS Y2, (DX)(BX*1)
+	VSQRTPS Y2, Y2
+	VFMADD213PS Y7, Y15, Y2
+	VMULPS Y1, Y14, Y1
+	VDIVPS Y2, Y1, Y1
+	VMULPS (DI)(BX*1), Y9, Y0
+	VSUBPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func sumSquaresAVX(x *float32, n int) (ret float64)
+TEXT ·sumSquaresAVX(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VXORPD Y6, Y6, Y6
+	VXORPD Y7, Y7, Y7
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VCVTPS2PD (DI)(BX*1), Y0
+	VCVTPS2PD 16(DI)(BX*1), Y1
+	VFMADD231PD Y0, Y0, Y6
+	VFMADD231PD Y1, Y1, Y7
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VADDPD Y7, Y6, Y6
+	VEXTRACTF128 $1, Y6, X0
+	VADDPD X6, X0, X0
+	VPERMILPD $1, X0, X1
+	VADDPD X1, X0, X0
+	VMOVSD X0, ret+16(FP)
+	VZEROUPPER
+	RET
