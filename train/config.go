@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -23,15 +24,16 @@ const (
 	SLLM Stage = "sllm"
 )
 
-// Config is everything that determines a run. It is stored in the run's folder as config.toml.
+// Config is everything that determines a run. It is stored in the run's folder as config.toml. The tag "stages" lists the
+// stages in which a value has an effect; without it, that is all.
 type Config struct {
 	Stage     Stage  `toml:"stage"`
 	Preset    string `toml:"preset" flag:"preset" help:"default, paper-layout (one fresh layer each way) or paper (the paper's whole recipe)"`
 	Data      string `toml:"data" flag:"data" help:"'FOLDER' of shards that svae data build wrote"`
 	Out       string `toml:"out" flag:"out" help:"'FOLDER' of the run"`
 	Base      string `toml:"base" flag:"base" help:"model 'FOLDER' to start from"`
-	Graft     string `toml:"vae" flag:"vae" help:"trained autoencoder ('FOLDER') to splice into a sentence-level model"`
-	Tokenizer string `toml:"tokenizer" flag:"tokenizer" help:"'FOLDER' of the tokenizer, for a token-level model from scratch"`
+	Graft     string `toml:"vae" flag:"vae" stages:"sllm" help:"trained autoencoder ('FOLDER') to splice into a sentence-level model"`
+	Tokenizer string `toml:"tokenizer" flag:"tokenizer" stages:"lm" help:"'FOLDER' of the tokenizer, for a token-level model from scratch"`
 	Seed      uint64 `toml:"seed" flag:"seed" help:"of all random numbers"`
 
 	Model Model `toml:"model"`
@@ -42,7 +44,7 @@ type Config struct {
 	Sentences   int     `toml:"sentences" flag:"sentences" help:"most sentences of a piece of a document"`
 	PieceTokens int     `toml:"piece_tokens" flag:"piece-tokens" help:"most tokens of a piece; 0: no limit"`
 	LR          float64 `toml:"lr" flag:"lr" help:"peak learning rate of new weights"`
-	BaseLR      float64 `toml:"base_lr" flag:"base-lr" help:"learning rate of weights that are the base's, as a factor of --lr; 0 freezes them"`
+	BaseLR      float64 `toml:"base_lr" flag:"base-lr" stages:"lm sllm" help:"learning rate of weights that are the base's, as a factor of --lr; 0 freezes them"`
 	Warmup      int     `toml:"warmup" flag:"warmup" help:"steps to the peak of the learning rate"`
 	MinLR       float64 `toml:"min_lr" flag:"min-lr" help:"last learning rate, as a factor of the peak"`
 	Beta1       float64 `toml:"beta1" flag:"beta1" help:"AdamW β1"`
@@ -62,25 +64,25 @@ type Config struct {
 // Model chooses the architecture, where the stage leaves a choice.
 type Model struct {
 	// of the autoencoder
-	EncoderLayers int     `toml:"encoder_layers" flag:"encoder-layers" help:"layers of the encoder"`
-	DecoderLayers int     `toml:"decoder_layers" flag:"decoder-layers" help:"layers of the decoder"`
-	Fresh         bool    `toml:"fresh_layers" flag:"fresh-layers" help:"start the autoencoder's layers at random, not as copies of the base's"`
-	PaperBlocks   bool    `toml:"paper_blocks" flag:"paper-blocks" help:"the paper's post-norm blocks, fixed positions and untied head"`
-	Latents       int     `toml:"latents" flag:"latents" help:"latents of a sentence (K)"`
-	LatentEvery   int     `toml:"latent_every" flag:"latent-every" help:"one latent for every N tokens, instead of --latents; 0: off"`
-	Context       int     `toml:"context" flag:"context" help:"raw tokens before the sentence that the decoder sees"`
-	Gamma         float64 `toml:"focal_gamma" flag:"focal-gamma" help:"exponent of the focal loss; 0: cross-entropy"`
-	Noise         float64 `toml:"latent_noise" flag:"latent-noise" help:"σ of the noise on latents in training"`
+	EncoderLayers int     `toml:"encoder_layers" flag:"encoder-layers" stages:"vae sllm" help:"layers of the encoder"`
+	DecoderLayers int     `toml:"decoder_layers" flag:"decoder-layers" stages:"vae sllm" help:"layers of the decoder"`
+	Fresh         bool    `toml:"fresh_layers" flag:"fresh-layers" stages:"vae sllm" help:"start the autoencoder's layers at random, not as copies of the base's"`
+	PaperBlocks   bool    `toml:"paper_blocks" flag:"paper-blocks" stages:"vae sllm" help:"the paper's post-norm blocks, fixed positions and untied head"`
+	Latents       int     `toml:"latents" flag:"latents" stages:"vae sllm" help:"latents of a sentence (K)"`
+	LatentEvery   int     `toml:"latent_every" flag:"latent-every" stages:"vae sllm" help:"one latent for every N tokens, instead of --latents; 0: off"`
+	Context       int     `toml:"context" flag:"context" stages:"vae sllm" help:"raw tokens before the sentence that the decoder sees"`
+	Gamma         float64 `toml:"focal_gamma" flag:"focal-gamma" stages:"vae sllm" help:"exponent of the focal loss; 0: cross-entropy"`
+	Noise         float64 `toml:"latent_noise" flag:"latent-noise" stages:"vae sllm" help:"σ of the noise on latents in training"`
 	// of the sentence-level model
-	AELoss float64 `toml:"autoencoding_loss" flag:"autoencoding-loss" help:"weight of the reconstruction loss mixed into sentence-level training"`
-	Null   bool    `toml:"null_latents" flag:"null-latents" help:"train the control whose decoder gets no plan"`
+	AELoss float64 `toml:"autoencoding_loss" flag:"autoencoding-loss" stages:"sllm" help:"weight of the reconstruction loss mixed into sentence-level training"`
+	Null   bool    `toml:"null_latents" flag:"null-latents" stages:"sllm" help:"train the control whose decoder gets no plan"`
 	// of a token-level model from scratch: a Llama
-	HiddenSize int `toml:"hidden_size" flag:"hidden-size" help:"of a model from scratch"`
-	NumLayers  int `toml:"num_hidden_layers" flag:"layers" help:"of a model from scratch"`
-	NumHeads   int `toml:"num_attention_heads" flag:"heads" help:"of a model from scratch"`
-	NumKVHeads int `toml:"num_key_value_heads" flag:"kv-heads" help:"of a model from scratch"`
-	FFNDim     int `toml:"ffn_dim" flag:"ffn" help:"feed-forward size of a model from scratch"`
-	Positions  int `toml:"max_position_embeddings" flag:"positions" help:"longest sequence of a model from scratch"`
+	HiddenSize int `toml:"hidden_size" flag:"hidden-size" stages:"lm" help:"of a model from scratch"`
+	NumLayers  int `toml:"num_hidden_layers" flag:"layers" stages:"lm" help:"of a model from scratch"`
+	NumHeads   int `toml:"num_attention_heads" flag:"heads" stages:"lm" help:"of a model from scratch"`
+	NumKVHeads int `toml:"num_key_value_heads" flag:"kv-heads" stages:"lm" help:"of a model from scratch"`
+	FFNDim     int `toml:"ffn_dim" flag:"ffn" stages:"lm" help:"feed-forward size of a model from scratch"`
+	Positions  int `toml:"max_position_embeddings" flag:"positions" stages:"lm" help:"longest sequence of a model from scratch"`
 }
 
 // Default returns the configuration of a stage before presets and flags.
@@ -133,25 +135,55 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("no base given (--base DIR, a model folder; svae convert makes one)")
 	case c.Base == "" && c.Tokenizer == "":
 		return fmt.Errorf("a model from scratch needs a tokenizer (--tokenizer DIR)")
+	case c.Base != "" && c.Tokenizer != "":
+		return fmt.Errorf("--tokenizer is for a model from scratch; with --base the tokenizer is the base's")
 	case c.Graft != "" && c.Stage != SLLM:
 		return fmt.Errorf("--vae is for the sentence-level model only")
 	}
-	for _, f := range []struct {
-		name   string
-		v      float64
-		lo, hi float64
-	}{
+	return inRange(append(c.Model.ranges(c.Stage, c.Base == ""), []bound{
 		{"steps", float64(c.Steps), 1, 1e9}, {"batch-tokens", float64(c.BatchTokens), 1, 1 << 24}, {"accumulate", float64(c.Accumulate), 1, 1 << 16},
-		{"sentences", float64(c.Sentences), 1, 1 << 16}, {"piece-tokens", float64(c.PieceTokens), 0, 1 << 24}, {"lr", c.LR, math.SmallestNonzeroFloat64, 1},
+		{"sentences", float64(c.Sentences), 1, 1 << 16}, {"piece-tokens", float64(c.PieceTokens), 0, 1 << 24}, {"lr", c.LR, 1e-12, 1},
 		{"base-lr", c.BaseLR, 0, 1000}, {"warmup", float64(c.Warmup), 0, 1e9}, {"min-lr", c.MinLR, 0, 1}, {"beta1", c.Beta1, 0, 1 - 1e-9},
-		{"beta2", c.Beta2, 0, 1 - 1e-9}, {"eps", c.Eps, math.SmallestNonzeroFloat64, 1}, {"weight-decay", c.WeightDecay, 0, 10}, {"clip", c.Clip, 0, 1e9},
+		{"beta2", c.Beta2, 0, 1 - 1e-9}, {"eps", c.Eps, 1e-30, 1}, {"weight-decay", c.WeightDecay, 0, 10}, {"clip", c.Clip, 0, 1e9},
 		{"save-every", float64(c.SaveEvery), 0, 1e9}, {"keep", float64(c.Keep), 1, 1e6},
-	} {
-		if !(f.v >= f.lo && f.v <= f.hi) {
-			return fmt.Errorf("%s %v is not in %v..%v", f.name, f.v, f.lo, f.hi)
+	}...))
+}
+
+// bound is a value by the name of its flag and the least and the greatest that it may be.
+type bound struct {
+	name      string
+	v, lo, hi float64
+}
+
+// ranges returns the bounds of the values that a stage uses. What one value means for another is checked with the model.
+func (m *Model) ranges(s Stage, scratch bool) []bound {
+	switch {
+	case s == LM && scratch:
+		return []bound{{"hidden-size", float64(m.HiddenSize), 1, 1 << 17}, {"layers", float64(m.NumLayers), 1, 1 << 12}, {"heads", float64(m.NumHeads), 1, 1 << 17},
+			{"kv-heads", float64(m.NumKVHeads), 1, 1 << 17}, {"ffn", float64(m.FFNDim), 1, 1 << 24}, {"positions", float64(m.Positions), 1, 1 << 24}}
+	case s == LM:
+		return nil
+	}
+	return []bound{{"encoder-layers", float64(m.EncoderLayers), 1, 64}, {"decoder-layers", float64(m.DecoderLayers), 1, 64}, {"latents", float64(m.Latents), 1, 64},
+		{"latent-every", float64(m.LatentEvery), 0, 1 << 12}, {"context", float64(m.Context), 0, 1 << 12}, {"focal-gamma", m.Gamma, 0, 100},
+		{"latent-noise", m.Noise, 0, 100}, {"autoencoding-loss", m.AELoss, 0, 1e6}}
+}
+
+func inRange(bs []bound) error {
+	for _, b := range bs {
+		if !(b.v >= b.lo && b.v <= b.hi) {
+			return fmt.Errorf("%s %s is not in %s..%s", b.name, number(b.v), number(b.lo), number(b.hi))
 		}
 	}
 	return nil
+}
+
+// number writes whole numbers without an exponent.
+func number(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
 // encode returns config.toml.

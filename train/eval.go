@@ -23,7 +23,7 @@ type EvalConfig struct {
 	// token-level models do. TokenBytes then says how many bytes a token stands for.
 	Truncate    bool
 	TokenBytes  func(id int32) int
-	BatchTokens int          // most tokens of a packed batch; changes no result
+	BatchTokens int          // most tokens of a packed batch; changes no result but that of shuffled latents, which come from the same batch
 	MaxBytes    int64        // stop after this many bytes; 0: all
 	Latents     sllm.Latents // plans given to a sentence-level model's decoder
 	Seed        uint64       // of the bootstrap
@@ -129,13 +129,20 @@ func Eval(ctx context.Context, f *sllm.Folder, ds *data.Dataset, c EvalConfig) (
 	f.Store.Pack()
 	defer f.Store.Unpack()
 	err := batches(ctx, ds, c, m.context(), func(b *data.Batch) error {
-		m.set(b, c.Latents)
+		if err := m.set(b, c.Latents); err != nil {
+			return err
+		}
 		e.Reset()
 		forward(e)
 		if err := e.Err(); err != nil {
 			return err
 		}
 		pieces, _ := m.cost(b)
+		if f.Kind == sllm.KindLM && f.LM.BOS < 0 { // nothing predicts a piece's first token: it costs a uniform guess
+			for p := range pieces {
+				pieces[p].Tokens += math.Log(float64(f.LM.VocabSize))
+			}
+		}
 		s.add(b, pieces)
 		s.hits(m)
 		return nil
@@ -211,8 +218,8 @@ func (s *scorer) finish() (Result, error) {
 		return *r, fmt.Errorf("the data set holds no text to score")
 	}
 	total := r.Nats.Total()
-	if math.IsNaN(total) {
-		return *r, fmt.Errorf("%s: the score is not a number: the weights are broken", r.Model)
+	if math.IsNaN(total) || math.IsInf(total, 0) {
+		return *r, fmt.Errorf("%s: the score is %v: the weights are broken", r.Model, total)
 	}
 	r.BPB, r.BPBEnds, r.BPBStops = bits(total, r.Bytes), bits(r.Nats.Ends, r.Bytes), bits(r.Nats.Stops, r.Bytes)
 	r.PPL, r.TokenPPL = math.Exp(total/float64(r.Tokens)), math.Exp(r.Nats.Tokens/float64(r.Tokens))

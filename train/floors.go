@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"svae/data"
@@ -11,6 +12,9 @@ import (
 // interpolated Witten-Bell smoothing (Witten & Bell 1991; Chen & Goodman 1996, §2.5). They predict the ends of documents
 // as a token-level model does. A base above the bigram makes every comparison void.
 func Floors(ctx context.Context, counted, scored *data.Dataset, c EvalConfig) (unigram, bigram Result, err error) {
+	if a, b := counted.Meta().TokenizerFingerprint, scored.Meta().TokenizerFingerprint; a != b {
+		return unigram, bigram, fmt.Errorf("%s was built with another tokenizer than %s (build both with that of the model)", counted.Dir(), scored.Dir())
+	}
 	n := newNgram(counted.Meta().VocabSize)
 	for d, err := range counted.Documents() {
 		if err != nil {

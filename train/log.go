@@ -1,6 +1,7 @@
 package train
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,11 +40,38 @@ func newLogger(c *Config, w io.Writer, s state) (*logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(s.Metrics); err != nil { // what steps after the checkpoint had written
+	l := &logger{cfg: c, w: w, file: f, begin: time.Now(), first: s.Step}
+	if err := l.goOn(s.Metrics); err != nil {
+		f.Close()
 		return nil, err
 	}
-	_, err = f.Seek(0, io.SeekEnd)
-	return &logger{cfg: c, w: w, file: f, begin: time.Now(), first: s.Step}, err
+	return l, nil
+}
+
+// goOn cuts the file to the length that it had at the checkpoint and reads the last losses from it.
+func (l *logger) goOn(size int64) error {
+	st, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	size = min(size, st.Size()) // a file that was cut or removed meanwhile grows no zeros
+	if err := l.file.Truncate(size); err != nil {
+		return err
+	}
+	const most = 64 << 10 // more than window lines have
+	tail := make([]byte, min(size, most))
+	if _, err := l.file.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return err
+	}
+	for _, line := range bytes.Split(tail, []byte("\n")) {
+		var m Metrics
+		if json.Unmarshal(line, &m) == nil && m.Step > 0 {
+			l.losses = append(l.losses, m.Loss)
+		}
+	}
+	l.losses = l.losses[max(0, len(l.losses)-window):]
+	_, err = l.file.Seek(0, io.SeekEnd)
+	return err
 }
 
 // every is how often people see a step line.

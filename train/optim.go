@@ -94,3 +94,15 @@ func (o *optimizer) step(step int, grads []op.Grad, count int) (norm float64, er
 	}
 	return norm, nil
 }
+
+// broken names a weight that is not finite, for an error message; "" if all are.
+func (o *optimizer) broken() string {
+	be := o.store.Backend()
+	for _, w := range o.store.Weights() {
+		b := o.store.Buf(w.Name)
+		if s := be.SumSquares(b, b.Len()); math.IsNaN(s) || math.IsInf(s, 0) {
+			return fmt.Sprintf(", for the weight %s is not finite", w.Name)
+		}
+	}
+	return ""
+}

@@ -55,17 +55,20 @@ func Run(ctx context.Context, c Config, be kernels.Backend, w io.Writer) (Summar
 		return Summary{}, err
 	}
 	defer unlock()
-	r, err := open(&c, be, w)
+	r, err := open(&c, be)
 	if err != nil {
 		return Summary{}, err
 	}
 	defer r.close()
+	if err := r.begin(w); err != nil {
+		return Summary{}, err
+	}
 	err = r.loop(ctx)
 	return r.summary(), err
 }
 
-// open reads the data and the weights and builds the graph, which serves every batch geometry.
-func open(c *Config, be kernels.Backend, w io.Writer) (*run, error) {
+// open reads the data and the weights and builds the graph, which serves every batch geometry. It writes nothing.
+func open(c *Config, be kernels.Backend) (*run, error) {
 	ds, err := data.Open(c.Data)
 	if err != nil {
 		return nil, err
@@ -100,17 +103,40 @@ func open(c *Config, be kernels.Backend, w io.Writer) (*run, error) {
 	loss := r.model.graph(r.graph, func(w vae.Weight) *gorgonia.Node {
 		return r.graph.Param(w.Name, w.Shape, f.Store.Mat(w).Buf, w.Const == nil && r.opt.trainable(w.Name))
 	})
-	if r.vm, err = r.graph.Compile(loss); err != nil {
-		return nil, err
+	r.vm, err = r.graph.Compile(loss)
+	return r, err
+}
+
+// begin makes the folder the run's. What an earlier run left there goes only now that everything could be opened.
+func (r *run) begin(w io.Writer) error {
+	c := r.cfg
+	if !c.Resume {
+		for _, name := range []string{"checkpoints", "metrics.jsonl"} {
+			if err := os.RemoveAll(filepath.Join(c.Out, name)); err != nil {
+				return err
+			}
+		}
+	}
+	path := filepath.Join(c.Out, configName)
+	text, err := c.encode()
+	if err != nil {
+		return err
+	}
+	if old, err := os.ReadFile(path); err != nil || string(old) != string(text) {
+		if err := os.WriteFile(path, text, 0o666); err != nil {
+			return err
+		}
 	}
 	r.log, err = newLogger(c, w, r.state)
-	return r, err
+	return err
 }
 
 func (r *run) close() {
 	r.loader.Close()
-	r.log.close()
 	r.vm.Close()
+	if r.log != nil {
+		r.log.close()
+	}
 }
 
 // loop takes the steps. When ctx ends it saves and returns ErrInterrupted.
@@ -154,13 +180,15 @@ func (r *run) step() error {
 		if err != nil {
 			return err
 		}
-		r.model.set(b, sllm.Real)
+		if err := r.model.set(b, sllm.Real); err != nil {
+			return err
+		}
 		loss, err := r.vm.Run(r.cfg.Seed<<32 ^ uint64(r.state.Step)<<8 ^ uint64(i))
 		if err != nil {
 			return fmt.Errorf("step %d: %w", r.state.Step, err)
 		}
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return fmt.Errorf("step %d: the loss is %v; nothing was updated (lower --lr, or look at the batch with %s)", r.state.Step, loss, b.Names[0])
+			return fmt.Errorf("step %d: the loss is %v%s; nothing was updated (lower --lr, or look at the batch with %s)", r.state.Step, loss, r.opt.broken(), b.Names[0])
 		}
 		pieces, n := r.model.cost(b)
 		for _, p := range pieces {
@@ -195,10 +223,13 @@ func (r *run) summary() Summary {
 		Model: sllm.StepDir(r.cfg.Out, r.state.Step), MemBytes: r.graph.Bytes()}
 }
 
-// prepare makes or checks the run's folder and locks it.
+// configName is the file that makes a folder a run.
+const configName = "config.toml"
+
+// prepare checks the run's folder and locks it. unlock removes a folder in which no run began.
 func (c *Config) prepare() (unlock func(), err error) {
-	path := filepath.Join(c.Out, "config.toml")
-	old, err := os.ReadFile(path)
+	path := filepath.Join(c.Out, configName)
+	_, err = os.Stat(path)
 	exists := err == nil
 	switch {
 	case exists && c.Resume:
@@ -215,21 +246,18 @@ func (c *Config) prepare() (unlock func(), err error) {
 	if err := os.MkdirAll(c.Out, 0o777); err != nil {
 		return nil, err
 	}
-	if unlock, err = lock(filepath.Join(c.Out, "lock")); err != nil {
-		return nil, fmt.Errorf("%s: another process trains in it: %w", c.Out, err)
-	}
-	if exists && !c.Resume {
-		err = errors.Join(os.RemoveAll(filepath.Join(c.Out, "checkpoints")), os.RemoveAll(filepath.Join(c.Out, "metrics.jsonl")))
-	}
-	text, encErr := c.encode()
-	if err = errors.Join(err, encErr); err == nil && string(old) != string(text) {
-		err = os.WriteFile(path, text, 0o666)
-	}
+	lockPath := filepath.Join(c.Out, "lock")
+	release, err := lock(lockPath)
 	if err != nil {
-		unlock()
 		return nil, err
 	}
-	return unlock, nil
+	return func() {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			os.Remove(lockPath)
+			os.Remove(c.Out)
+		}
+		release()
+	}, nil
 }
 
 func (c *Config) checkResume(path string) error {

@@ -2,8 +2,8 @@ package train
 
 import "math"
 
-// rate returns the factor of the peak learning rate at a step, from 0: linear warm-up, then one cosine down to MinLR at
-// the last step (Loshchilov & Hutter 2017).
+// rate returns the factor of the peak learning rate at a step, from 0: linear warm-up, then one cosine that comes to
+// MinLR where the step after the last would be (Loshchilov & Hutter 2017).
 func (c *Config) rate(step int) float64 {
 	if step < c.Warmup {
 		return float64(step+1) / float64(c.Warmup)

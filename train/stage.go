@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"gorgonia.org/gorgonia"
@@ -102,7 +103,9 @@ func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) vae.Config {
 	}
 	v.EncoderLayers, v.DecoderLayers = m.EncoderLayers, m.DecoderLayers
 	v.EncoderCopies = v.EncoderCopies[:min(len(v.EncoderCopies), m.EncoderLayers)]
-	v.DecoderCopies = v.DecoderCopies[:min(len(v.DecoderCopies), m.DecoderLayers)]
+	if v.DecoderCopies != nil {
+		v.DecoderCopies = vae.UpperLayers(base.NumLayers, m.DecoderLayers)
+	}
 	v.Latents, v.LatentEvery, v.Context, v.Gamma, v.Noise = m.Latents, m.LatentEvery, m.Context, m.Gamma, m.Noise
 	seg := meta.Segmenter.Resolved()
 	v.EndMark = v.EndMark || seg.Name != segment.DefaultName
@@ -201,16 +204,26 @@ func (m *model) eager() func(*op.Eager) {
 	}
 }
 
-// set points the model at a batch.
-func (m *model) set(b *data.Batch, which sllm.Latents) {
+// set points the model at a batch. It fails if a piece is longer than the positions that the model was made for.
+func (m *model) set(b *data.Batch, which sllm.Latents) error {
 	switch f := m.folder; f.Kind {
 	case sllm.KindLM:
 		m.lm.Set(&f.LM, b.IDs, b.Sent, b.Doc, b.End)
-	case sllm.KindVAE:
+		return fits(&f.LM, m.lm.Seq.Pos.V)
+	case sllm.KindVAE: // one sentence at a time, whose length the segmenter limits
 		m.vae.Set(&f.SVAE, b.IDs, b.Sent, b.Doc, b.Before)
+		return nil
 	default:
 		m.sllm.Set(&f.SLLM, b.IDs, b.Sent, b.Doc, b.End, b.Before, which)
+		return fits(&f.SLLM.Base, m.sllm.Seq.Pos.V)
 	}
+}
+
+func fits(a *vae.Arch, pos []int32) error {
+	if n := int(slices.Max(pos)) - a.PosOffset() + 1; n > a.Positions {
+		return fmt.Errorf("a piece needs %d positions, the model has %d (cut pieces shorter with --sentences or --piece-tokens)", n, a.Positions)
+	}
+	return nil
 }
 
 // context is how many raw tokens before a piece the model wants.

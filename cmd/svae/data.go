@@ -24,7 +24,7 @@ text, where a file is a document. Example:
 			&cli.StringFlag{Name: "tokenizer", Usage: "model or tokenizer `FOLDER`"},
 			&cli.StringFlag{Name: "out", Usage: "`FOLDER` to write"},
 			&cli.Float64Flag{Name: "holdout", Usage: "`SHARE` of documents, by a hash of the id, that go to OUT/heldout and not OUT/train"},
-			&cli.StringFlag{Name: "split", Usage: "`REGEX` at whose matches plain text starts a new document"},
+			&cli.StringFlag{Name: "split", Usage: "`REGEX` at whose matches plain text starts a new document; ^ and $ match at every line"},
 			&cli.BoolFlag{Name: "unwrap", Usage: "join the hard line breaks of plain text"},
 			&cli.StringFlag{Name: "bad-lines", Usage: "fail, skip or quarantine", Value: data.BadFail},
 			&cli.StringFlag{Name: "segmenter", Usage: "default, reference (the paper's rule, with its dropped tail) or reference-lossless", Value: segment.DefaultName},
@@ -50,9 +50,13 @@ func dataBuild(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	split := c.String("split")
+	if split != "" {
+		split = "(?m)" + split
+	}
 	bar := newBar(c, "building")
 	r, err := data.Build(c.Context, data.BuildConfig{
-		Inputs: c.Args().Slice(), Out: c.String("out"), Holdout: c.Float64("holdout"), Split: c.String("split"), Unwrap: c.Bool("unwrap"),
+		Inputs: c.Args().Slice(), Out: c.String("out"), Holdout: c.Float64("holdout"), Split: split, Unwrap: c.Bool("unwrap"),
 		BadLines: c.String("bad-lines"), Tokenizer: tok, TokenizerName: c.String("tokenizer"), Workers: c.Int("workers"), Force: c.Bool("force"),
 		Segment: segment.Config{Name: c.String("segmenter"), MinTokens: c.Int("min-tokens"), MaxTokens: c.Int("max-tokens"),
 			MaxSentences: c.Int("max-sentences")},

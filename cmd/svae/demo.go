@@ -41,8 +41,8 @@ type scale struct {
 // scales, slowest machine first.
 var scales = []scale{
 	{"tiny", 12, 25, 1024, 30000, 60},
-	{"small", 60, 120, 1024, 0, 200},
-	{"full", 180, 360, 1024, 0, 400},
+	{"small", 100, 200, 1024, 0, 200},
+	{"full", 800, 600, 1024, 0, 400},
 }
 
 func demoCommand() *cli.Command {

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -76,7 +76,7 @@ func openScored(f *sllm.Folder, ds *data.Dataset) error {
 }
 
 func evalPPL(c *cli.Context) error {
-	if err := errors.Join(noArgs(c), require(c, "model", "data")); err != nil {
+	if err := cmp.Or(noArgs(c), require(c, "model", "data")); err != nil {
 		return err
 	}
 	var plans []sllm.Latents
@@ -103,6 +103,12 @@ func evalPPL(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	models := strings.Split(c.String("model"), ",")
+	if cfg.Truncate {
+		if cfg.TokenBytes, err = tokenBytes(models[0]); err != nil {
+			return err
+		}
+	}
 	var rs []train.Result
 	if dir := c.String("floors"); dir != "" {
 		counted, err := data.Open(dir)
@@ -115,20 +121,13 @@ func evalPPL(c *cli.Context) error {
 		}
 		rs = append(rs, u, b)
 	}
-	for _, path := range strings.Split(c.String("model"), ",") {
+	for _, path := range models {
 		f, err := sllm.Load(path, be)
 		if err == nil {
 			err = openScored(f, ds)
 		}
 		if err != nil {
 			return err
-		}
-		if cfg.Truncate {
-			tok, err := loadTokenizer(f)
-			if err != nil {
-				return err
-			}
-			cfg.TokenBytes = func(id int32) int { return len(tok.Piece(id)) }
 		}
 		for _, l := range plans {
 			if f.Kind != sllm.KindSLLM && l != plans[0] {
@@ -147,6 +146,20 @@ func evalPPL(c *cli.Context) error {
 		return printJSON(c, rs)
 	}
 	return printScores(c, rs)
+}
+
+// tokenBytes returns how many bytes each token of a model stands for. All models that are scored together have the same
+// tokenizer, that of the data.
+func tokenBytes(model string) (func(int32) int, error) {
+	f, err := sllm.ReadConfig(model)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := loadTokenizer(f)
+	if err != nil {
+		return nil, err
+	}
+	return func(id int32) int { return len(tok.Piece(id)) }, nil
 }
 
 func printScores(c *cli.Context, rs []train.Result) error {
@@ -170,7 +183,7 @@ func printScores(c *cli.Context, rs []train.Result) error {
 }
 
 func evalRecon(c *cli.Context) error {
-	if err := errors.Join(noArgs(c), require(c, "model", "data")); err != nil {
+	if err := cmp.Or(noArgs(c), require(c, "model", "data")); err != nil {
 		return err
 	}
 	be, err := kernels.Open(c.String("device"))

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -145,7 +145,7 @@ func (c *capped) write(s string) bool {
 }
 
 func generate(c *cli.Context) error {
-	if err := errors.Join(noArgs(c), require(c, "model")); err != nil {
+	if err := cmp.Or(noArgs(c), require(c, "model")); err != nil {
 		return err
 	}
 	s := vae.Sampling{Temperature: c.Float64("temperature"), TopK: c.Int("top-k"), TopP: c.Float64("top-p"), Seed: c.Uint64("seed")}

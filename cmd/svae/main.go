@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,8 +108,7 @@ or with your own text and a Hugging Face folder:
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {
-	name := strings.TrimSpace("svae " + strings.TrimPrefix(c.Command.HelpName, "svae"))
-	return usageError{fmt.Errorf("%w (%s --help)", err, name)}
+	return usageError{fmt.Errorf("%w (%s --help)", err, cmp.Or(c.Command.HelpName, "svae"))}
 }
 
 // reorder moves flags before arguments, where the flag package looks for them. Everything behind "--" is an argument.

@@ -2,7 +2,12 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,7 +31,7 @@ func trainCommand() *cli.Command {
 	}}
 }
 
-// fields visits every value of a configuration that has a flag.
+// fields visits every value of a configuration that has a flag in its stage.
 func fields(c *train.Config, f func(flag, help string, v reflect.Value)) {
 	var walk func(v reflect.Value)
 	walk = func(v reflect.Value) {
@@ -34,13 +39,16 @@ func fields(c *train.Config, f func(flag, help string, v reflect.Value)) {
 			tag := v.Type().Field(i).Tag
 			if v.Field(i).Kind() == reflect.Struct {
 				walk(v.Field(i))
-			} else if name := tag.Get("flag"); name != "" {
-				f(name, tag.Get("help"), v.Field(i))
+			} else if name := tag.Get("flag"); name != "" && (tag.Get("stages") == "" || slices.Contains(strings.Fields(tag.Get("stages")), string(c.Stage))) {
+				f(name, placeholder.ReplaceAllString(tag.Get("help"), "`$1`"), v.Field(i))
 			}
 		}
 	}
 	walk(reflect.ValueOf(c).Elem())
 }
+
+// placeholder is a word that stands for a flag's value. Struct tags cannot hold the backticks that package cli wants.
+var placeholder = regexp.MustCompile("'([A-Z]+)'")
 
 func trainFlags(s train.Stage) []cli.Flag {
 	flags := []cli.Flag{
@@ -68,8 +76,14 @@ func trainFlags(s train.Stage) []cli.Flag {
 // trainConfig resolves flags over file over preset over default.
 func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 	cfg := train.Default(s)
-	if path := c.String("config"); path != "" {
-		if err := cfg.ReadFile(path); err != nil {
+	file := c.String("config")
+	if file == "" && c.Bool("resume") { // what the run was begun with need not be said again
+		if path := filepath.Join(c.String("out"), "config.toml"); exists(path) {
+			file = path
+		}
+	}
+	if file != "" {
+		if err := cfg.ReadFile(file); err != nil {
 			return cfg, err
 		}
 	}
@@ -81,12 +95,14 @@ func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 	if err := cfg.Apply(preset); err != nil {
 		return cfg, usageError{err}
 	}
-	if path := c.String("config"); path != "" {
-		if err := cfg.ReadFile(path); err != nil {
+	if file != "" {
+		if err := cfg.ReadFile(file); err != nil {
 			return cfg, err
 		}
 	}
-	cfg.Stage = s
+	if cfg.Stage != s {
+		return cfg, usagef("%s is of svae train %s, not %s", file, cfg.Stage, s)
+	}
 	fields(&cfg, func(name, _ string, v reflect.Value) {
 		if c.IsSet(name) {
 			v.Set(reflect.ValueOf(c.Value(name)).Convert(v.Type()))
@@ -117,4 +133,9 @@ func trainRun(c *cli.Context, s train.Stage) error {
 	fmt.Fprintf(c.App.Writer, "%d steps, %d tokens, loss %.3f nats/token, %d weights, %s: %s\n", sum.Steps, sum.Tokens, sum.Loss, sum.Weights,
 		sum.Elapsed.Round(time.Second), sum.Model)
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -24,9 +24,9 @@ type attention struct {
 	sq, sk, group                       int // elements of a row of q, of k; query heads of a key head
 }
 
-// attentionPart is one key head with the queries from first to last-1 of a segment (forward), or with all the queries
-// of the segments from first to last-1 (backward).
-type attentionPart struct{ head, segment, first, last int }
+// attentionPart is some key heads with the queries from first to last-1 of a segment (forward), or one with all the
+// queries of the segments from first to last-1 (backward).
+type attentionPart struct{ head, heads, segment, first, last int }
 
 var attentions = sync.Pool{New: func() any { return new(attention) }}
 
@@ -45,9 +45,16 @@ func (b *Backend) Attention(a *kernels.Attention) {
 		if n < 2*querySpan {
 			span = max(n, 1)
 		}
+		heads := 1
+		if n == 1 && a.HeadDim%tileCols == 0 { // a step reads whole rows of keys, as far as the workers share them
+			heads = a.KV
+			if m*j.sq > inlineOps {
+				heads = (a.KV + b.pool.workers - 1) / b.pool.workers
+			}
+		}
 		for first := 0; first < n; first += span {
-			for h := range a.KV {
-				j.parts = append(j.parts, attentionPart{h, s, first, min(first+span, n)})
+			for h := 0; h < a.KV; h += heads {
+				j.parts = append(j.parts, attentionPart{h, min(heads, a.KV-h), s, first, min(first+span, n)})
 			}
 		}
 	}
@@ -86,10 +93,13 @@ func (j *attention) do(p *pool, work int) {
 }
 
 func (j *attention) run(i int) {
-	if j.backward {
-		j.runBackward(j.parts[i])
-	} else {
-		j.runForward(j.parts[i])
+	switch p := j.parts[i]; {
+	case j.backward:
+		j.runBackward(p)
+	case p.last-p.first == 1 && j.HeadDim%tileCols == 0:
+		j.runStep(p)
+	default:
+		j.runForward(p)
 	}
 }
 

@@ -29,14 +29,14 @@ func (b *Backend) AttentionBackward(a *kernels.Attention) {
 			last++
 		}
 		for h := range a.KV {
-			j.parts = append(j.parts, attentionPart{h, 0, first, last})
+			j.parts = append(j.parts, attentionPart{h, 1, 0, first, last})
 		}
 		first = last
 	}
 	if !rising(sp) {
 		j.parts = j.parts[:0]
 		for h := range a.KV {
-			j.parts = append(j.parts, attentionPart{h, 0, 0, len(sp.KLo)})
+			j.parts = append(j.parts, attentionPart{h, 1, 0, 0, len(sp.KLo)})
 		}
 	}
 	j.do(b.pool, work)

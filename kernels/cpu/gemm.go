@@ -17,6 +17,7 @@ type gemm struct {
 	ldb    int
 	bT     bool
 	packed bool
+	packA  bool      // lay A out too
 	c      []float32 // C[i,j] = c[i*ldc+j]
 	ldc    int
 	add    bool
@@ -34,8 +35,9 @@ var gemms = sync.Pool{New: func() any { return new(gemm) }}
 const (
 	blockRows = 120
 	stripCols = 96
-	wideRows  = 288 // of a tile whose A has to be packed
+	wideRows  = 480 // of a tile whose A is packed too
 	wideCols  = 768
+	largeA    = 1 << 17
 	inlineOps = 1 << 17      // multiply-adds below which a product stays on the caller's goroutine
 	fewRows   = 2 * tileRows // read packed panels from end to end up to here
 	fewCols   = 2 * rowCols
@@ -59,11 +61,13 @@ func (p *pool) multiply(g *gemm) {
 }
 
 // cut chooses the tiles: whole strips of columns if A is read where it lies, so that B is packed once; squarer ones if
-// A has to be packed too; smaller ones while there are too few for the workers.
+// A is packed too, because its columns are dense or because it is larger than the second-level cache; smaller ones
+// while there are too few for the workers.
 func (g *gemm) cut(workers int) {
 	g.tm, g.tn = g.m, stripCols
+	g.packA = g.cs != 1 || g.m*g.k > largeA && g.m >= 2*blockRows && g.n >= wideCols/3
 	switch {
-	case g.cs != 1:
+	case g.packA:
 		g.tm, g.tn = wideRows, wideCols
 	case g.m <= fewRows:
 		g.tn = fewCols
@@ -131,8 +135,8 @@ func (g *gemm) runTile(i0, i1, j0, j1 int) {
 		bs = getScratch(roundUp(j1-j0, tileCols) * blockK)
 		defer bs.put()
 	}
-	if g.cs != 1 {
-		as = getScratch(roundUp(min(i1-i0, blockRows), tileRows) * blockK)
+	if g.packA {
+		as = getScratch(roundUp(min(i1-i0, blockRows), tileRows)*blockK + packRSlack)
 		defer as.put()
 	}
 	for pc := 0; pc < g.k; pc += blockK {
@@ -150,7 +154,7 @@ func (g *gemm) runTile(i0, i1, j0, j1 int) {
 			group := tileRows * rs
 			if as != nil {
 				a, rs, cs, group = as.f, 1, tileRows, tileRows*kc
-				packA(a, g.a[ic*g.rs+pc*g.cs:], g.cs, ie-ic, kc)
+				g.layA(a, ic, ie, pc, kc)
 			}
 			for j := j0; j < j1; j += tileCols {
 				panel := b[(j-j0)/tileCols*ps:]
@@ -195,6 +199,16 @@ func narrow(rows, kc int, a []float32, rs, cs int, b []float32, bs int, c []floa
 	kernel(rows, kc, a, rs, cs, b, bs, t[:], tileCols, mode)
 	for r := range rows {
 		copy(c[r*ldc:][:cols], t[r*tileCols:])
+	}
+}
+
+// layA lays rows ic to ie-1 and columns pc to pc+kc-1 of A out in groups of six rows.
+func (g *gemm) layA(dst []float32, ic, ie, pc, kc int) {
+	src := g.a[ic*g.rs+pc*g.cs:]
+	if g.cs == 1 {
+		packR(dst, src, g.rs, ie-ic, kc)
+	} else {
+		packA(dst, src, g.cs, ie-ic, kc)
 	}
 }
 

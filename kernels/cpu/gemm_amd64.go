@@ -37,7 +37,14 @@ func gemv64AVX(kc int, a, b *float32, ps, bs int, c *float32, mode int)
 //	for k := range n { for r := range 8 { dst[16*k+r] = src[min(r, rows-1)*ld+k] } }
 //
 //go:noescape
-func packT8AVX(dst *float32, src *float32, ld, rows, n int)
+func packT8AVX(dst, src *float32, ld, rows, n int)
+
+// packR6AVX computes, for up to 6 rows, the missing ones as above, and writes two elements past the end,
+//
+//	for k := range n { for r := range 6 { dst[6*k+r] = src[min(r, rows-1)*ld+k] } }
+//
+//go:noescape
+func packR6AVX(dst, src *float32, ld, rows, n int)
 
 // packNAVX computes, for whole panels of 16 columns,
 //
@@ -117,6 +124,16 @@ func packA(dst, src []float32, ld, rows, n int) {
 	}
 	if rows > 0 {
 		packAGo(dst, src, ld, rows, n)
+	}
+}
+
+func packR(dst, src []float32, ld, rows, n int) {
+	if !haveAVX2 {
+		packRGo(dst, src, ld, rows, n)
+		return
+	}
+	for r := 0; r < rows && n > 0; r += tileRows {
+		packR6AVX(&dst[r*n : r*n+tileRows*n+packRSlack][0], &src[r*ld], ld, min(tileRows, rows-r), n)
 	}
 }
 

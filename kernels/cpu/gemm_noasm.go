@@ -18,4 +18,6 @@ func packN(dst, src []float32, ld, cols, n int) { packNGo(dst, src, ld, cols, n)
 
 func packA(dst, src []float32, ld, rows, n int) { packAGo(dst, src, ld, rows, n) }
 
+func packR(dst, src []float32, ld, rows, n int) { packRGo(dst, src, ld, rows, n) }
+
 func fetch(x []float32, ld, rows, n int) {}

@@ -77,3 +77,16 @@ func packAGo(dst, src []float32, ld, rows, n int) {
 		}
 	}
 }
+
+// packRGo lays rows of n elements of src, which are rows of A, out in groups of six: dst[6*((r/6)*n+k)+r%6] =
+// src[r*ld+k]. The last group has room for six too, and behind it there are packRSlack elements that may change.
+func packRGo(dst, src []float32, ld, rows, n int) {
+	for r := range rows {
+		to := dst[r/tileRows*tileRows*n+r%tileRows:]
+		for k, x := range src[r*ld:][:n] {
+			to[k*tileRows] = x
+		}
+	}
+}
+
+const packRSlack = 2

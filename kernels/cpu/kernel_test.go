@@ -76,7 +76,7 @@ func TestPack(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 8, 9, 16, 33} {
 		for width := 1; width <= 50; width++ {
 			ld := width + n + r.IntN(5)
-			src, _ := inGuards(r, random(r, (max(n, width)-1)*ld+max(n, width)))
+			src, _ := inGuards(r, random(r, max(n, width)*ld))
 			run := func(name string, size int, fast, simple func(dst []float32)) {
 				t.Helper()
 				got, whole := inGuards(r, make([]float32, size))
@@ -96,6 +96,8 @@ func TestPack(t *testing.T) {
 			}
 			run("packN", roundUp(width, tileCols)*n, func(d []float32) { packN(d, src, ld, width, n) },
 				func(d []float32) { packNGo(d, src, ld, width, n) })
+			run("packR", roundUp(width, tileRows)*n+packRSlack, func(d []float32) { packR(d, src, ld, width, n) },
+				func(d []float32) { packRGo(d, src, ld, width, n) })
 			run("packA", roundUp(width, tileRows)*n, func(d []float32) { packA(d, src, ld, width, n) },
 				func(d []float32) { packAGo(d, src, ld, width, n) })
 		}

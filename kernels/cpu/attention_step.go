@@ -1,0 +1,69 @@
+package cpu
+
+// runStep is runForward for one query, whose heads are rows of K elements, one after the other. All heads of the part
+// take in 16 keys before the next 16, so that keys and values are read in the order they lie in. Every sum has the
+// chains that runForward gives it.
+func (j *attention) runStep(p attentionPart) {
+	K, sp := j.HeadDim, j.Spans
+	row, lo := int(sp.Q[p.segment])+p.first, int(sp.KLo[p.segment])
+	m := int(sp.KHi[p.segment]) - lo
+	if sp.Causal {
+		m += p.last - int(sp.Q[p.segment+1]-sp.Q[p.segment])
+	}
+	r := rows{row*j.sq + p.head*j.group*K, K, p.heads * j.group, row*j.H + p.head*j.group, 1, m, 0}
+	block := min(keyBlock, roundUp(max(m, 1), tileCols))
+	s := getScratch(tileCols*K + r.n*(block+2))
+	defer s.put()
+	st := forwardState{keys: s.f[:tileCols*K], best: s.f[tileCols*K:][:r.n]}
+	st.sum, st.scores = s.f[tileCols*K+r.n:][:r.n], s.f[tileCols*K+2*r.n:]
+	clear(j.out[r.at:][:r.n*K])
+	for st.from = 0; st.from < m; st.from += keyBlock {
+		st.n = min(keyBlock, m-st.from)
+		at := (lo+st.from)*j.sk + p.head*K
+		for t := 0; t < st.n; t += tileCols {
+			j.stepScores(&st, p, r, at+t*j.sk, t, block)
+		}
+		for i := range r.n {
+			j.softmax(&st, st.scores[i*block:], st.n, i, j.out[r.at+i*K:][:K])
+		}
+		for t := 0; t < st.n; t += tileCols {
+			j.stepValues(&st, p, r, at+t*j.sk, t, block)
+		}
+	}
+	j.finish(&st, r, 0)
+}
+
+// stepScores computes the scores of 16 keys from t on, the first of which lies at k[at].
+func (j *attention) stepScores(st *forwardState, p attentionPart, r rows, at, t, block int) {
+	K := j.HeadDim
+	if t+2*tileCols <= st.n {
+		fetch(j.k[at+tileCols*j.sk:], j.sk, tileCols, p.heads*K)
+	}
+	for h := range p.heads {
+		packT(st.keys, j.k[at+h*K:], j.sk, min(tileCols, st.n-t), K)
+		for g := 0; g < j.group; g += tileRows {
+			i := h*j.group + g
+			kernel(min(tileRows, j.group-g), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
+		}
+	}
+}
+
+// stepValues adds the weighed values of 16 keys from t on, the first of which lies at v[at].
+func (j *attention) stepValues(st *forwardState, p attentionPart, r rows, at, t, block int) {
+	K, n := j.HeadDim, min(tileCols, st.n-t)
+	if t+2*tileCols <= st.n {
+		fetch(j.v[at+tileCols*j.sk:], j.sk, tileCols, p.heads*K)
+	}
+	for h := range p.heads {
+		for g := 0; g < j.group; g += tileRows {
+			i, c := h*j.group+g, 0
+			for ; j.group == 1 && c+rowCols <= K; c += rowCols {
+				kernelRow(n, st.scores[i*block+t:], j.v[at+h*K+c:], tileCols, j.sk, j.out[r.at+i*K+c:], modeFrom)
+			}
+			for ; c < K; c += tileCols {
+				kernel(min(tileRows, j.group-g), n, st.scores[i*block+t:], block, 1, j.v[at+h*K+c:], j.sk, j.out[r.at+i*K+c:], K,
+					modeFrom)
+			}
+		}
+	}
+}
