@@ -2,6 +2,7 @@ package sllm
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
@@ -128,6 +129,9 @@ func (e *Engine) prefill(done [][]int32) (op.Mat, error) {
 	e.eager.Reset()
 	f.Enc.Set(&e.cfg.VAE, ids, sent)
 	f.rows(e.cfg, []int32{0, int32(len(done))})
+	if n := len(f.Rows.V); n > e.cfg.Base.Positions {
+		return op.Mat{}, fmt.Errorf("the prompt has %d sentences, %d rows of the base, which has %d positions (shorten the prompt)", len(done), n, e.cfg.Base.Positions)
+	}
 	x := e.model.start
 	if len(done) > 0 {
 		z := e.model.Encoder.Encode(e.eager, &f.Enc)
@@ -252,7 +256,7 @@ func (e *LMEngine) Generate(ctx context.Context, r Request, emit func(id int32) 
 	}
 	e.Reset()
 	if len(text) > e.arch.Positions {
-		text = text[len(text)-e.arch.Positions:]
+		return res, fmt.Errorf("the prompt has %d tokens, the model %d positions (shorten the prompt)", len(text), e.arch.Positions)
 	}
 	logits, err := e.Forward(text)
 	res.Prefill = time.Since(begin)
