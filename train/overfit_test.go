@@ -46,8 +46,8 @@ func TestOverfit(t *testing.T) {
 	}
 	c.Model.HiddenSize, c.Model.NumHeads, c.Model.NumKVHeads, c.Model.FFNDim, c.Model.NumLayers = 256, 4, 4, 688, 2
 	c.Base = newBase(t, c)
-	c.Sentences, c.BatchTokens, c.Steps, c.Warmup, c.LR, c.WeightDecay = 64, tokens, 60, 10, 2e-3, 0
-	c.Seed = 2
+	c.Sentences, c.BatchTokens, c.Steps, c.Warmup, c.LR, c.WeightDecay = 64, tokens, 80, 10, 2e-3, 0
+	c.Seed = 1
 	if c.Model.Latents != 1 {
 		t.Fatalf("%d latents, want 1", c.Model.Latents)
 	}

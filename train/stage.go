@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gorgonia.org/gorgonia"
@@ -78,21 +79,25 @@ func (c *Config) architecture(f, base *sllm.Folder, tok *tokenizer.Tokenizer, me
 			BOS: tok.BOS(), EOS: tok.EOS(), PAD: tok.PAD(), Intermediate: m.FFNDim, RMSNormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu"}
 		return f.LM.Validate()
 	}
-	switch c.Stage {
-	case LM:
+	if c.Stage == LM {
 		f.Kind, f.LM = sllm.KindLM, base.LM
 		return nil
-	case VAE:
-		f.SVAE = c.autoencoder(base.LM, meta)
+	}
+	v, err := c.autoencoder(base.LM, meta)
+	if err != nil {
+		return err
+	}
+	if c.Stage == VAE {
+		f.SVAE = v
 		return f.SVAE.Validate()
 	}
 	f.Kind = sllm.KindSLLM
-	f.SLLM = sllm.Config{Base: base.LM, VAE: c.autoencoder(base.LM, meta), LatentScale: 1, AELoss: c.Model.AELoss, Null: c.Model.Null}
+	f.SLLM = sllm.Config{Base: base.LM, VAE: v, LatentScale: 1, AELoss: c.Model.AELoss, Null: c.Model.Null}
 	return f.SLLM.Validate()
 }
 
 // autoencoder returns the sentence autoencoder that the configuration asks for.
-func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) vae.Config {
+func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) (vae.Config, error) {
 	m := c.Model
 	v := vae.Default(base)
 	switch {
@@ -106,6 +111,16 @@ func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) vae.Config {
 	if v.DecoderCopies != nil {
 		v.DecoderCopies = vae.UpperLayers(base.NumLayers, m.DecoderLayers)
 	}
+	if m.DecoderCopies != "" {
+		v.DecoderCopies = nil
+		for _, l := range strings.Split(m.DecoderCopies, ",") {
+			n, err := strconv.Atoi(strings.TrimSpace(l))
+			if err != nil {
+				return v, fmt.Errorf("decoder-copies %q is not a list of layers such as 0,7", m.DecoderCopies)
+			}
+			v.DecoderCopies = append(v.DecoderCopies, n)
+		}
+	}
 	v.Latents, v.LatentEvery, v.Context, v.Gamma, v.Noise = m.Latents, m.LatentEvery, m.Context, m.Gamma, m.Noise
 	seg := meta.Segmenter.Resolved()
 	v.EndMark = v.EndMark || seg.Name != segment.DefaultName
@@ -113,7 +128,7 @@ func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) vae.Config {
 	if a := &v.Arch; a.Sinusoid {
 		a.Positions = v.Context + v.MaxSentence + 2
 	}
-	return v
+	return v, nil
 }
 
 // initialise makes the weights: from the base, from a trained autoencoder, or at random.
