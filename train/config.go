@@ -66,7 +66,7 @@ type Model struct {
 	// of the autoencoder
 	EncoderLayers int     `toml:"encoder_layers" flag:"encoder-layers" stages:"vae sllm" help:"layers of the encoder"`
 	DecoderLayers int     `toml:"decoder_layers" flag:"decoder-layers" stages:"vae sllm" help:"layers of the decoder"`
-	DecoderCopies string  `toml:"decoder_copies" flag:"decoder-copies" help:"base layers that the decoder's start from, such as 0,7; empty: the default choice"`
+	DecoderCopies string  `toml:"decoder_copies" flag:"decoder-copies" stages:"vae sllm" help:"base layers that the decoder's start from, such as 0,7; empty: the default choice"`
 	Fresh         bool    `toml:"fresh_layers" flag:"fresh-layers" stages:"vae sllm" help:"start the autoencoder's layers at random, not as copies of the base's"`
 	PaperBlocks   bool    `toml:"paper_blocks" flag:"paper-blocks" stages:"vae sllm" help:"the paper's post-norm blocks, fixed positions and untied head"`
 	Latents       int     `toml:"latents" flag:"latents" stages:"vae sllm" help:"latents of a sentence (K)"`

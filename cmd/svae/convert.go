@@ -20,7 +20,7 @@ func convertCommand() *cli.Command {
 		Name:      "convert",
 		Usage:     "read PyTorch or safetensors weights and write a model folder",
 		ArgsUsage: "SRC DST",
-		Description: `SRC is a Hugging Face folder or one weight file (.bin, .pt, .pth, .safetensors; its config.json and tokenizer then come from
+		Description: `SRC is a Hugging Face folder, a training run (of which the newest checkpoint is taken) or one weight file (.bin, .pt, .pth, .safetensors; its config.json and tokenizer then come from
 its folder). Weights are checked against config.json before anything is written, and stay in their own type. Example:
 
    svae convert opt-125m base
@@ -66,6 +66,7 @@ func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
 	if _, err := os.Stat(dst); err == nil && !o.force {
 		return r, fmt.Errorf("%s: exists already (--force replaces it)", dst)
 	}
+	src = newest(src)
 	w, err := checkpoints.Open(src) // first: a file that is refused must not be asked for its config
 	if err != nil {
 		return r, err

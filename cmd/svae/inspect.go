@@ -15,7 +15,7 @@ func inspectCommand() *cli.Command {
 		Name:        "inspect",
 		Usage:       "list the tensors of a checkpoint without loading them",
 		ArgsUsage:   "FILE",
-		Description: "FILE is a PyTorch or safetensors file or a folder of them. Example:\n\n   svae inspect model.safetensors",
+		Description: "FILE is a PyTorch or safetensors file, a folder of them, or a training run. Example:\n\n   svae inspect model.safetensors",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Action:      inspect,
 	}
@@ -46,7 +46,7 @@ func inspect(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef("want one FILE (svae inspect FILE)")
 	}
-	w, err := checkpoints.Open(c.Args().First())
+	w, err := checkpoints.Open(newest(c.Args().First()))
 	if err != nil {
 		return err
 	}

@@ -36,3 +36,11 @@ func codecOf(f *sllm.Folder) (*data.Codec, error) {
 	}
 	return data.NewCodec(tok, seg)
 }
+
+// newest returns the newest checkpoint of a training run; any other path stays what it is.
+func newest(path string) string {
+	if dir, err := sllm.Resolve(path); err == nil {
+		return dir
+	}
+	return path
+}
