@@ -36,7 +36,7 @@ fuzz: ## all fuzz targets share FUZZ_SECONDS
 	GO=$(GO) bash .ci/fuzz $(FUZZ_SECONDS)
 
 demo-tiny: build ## every stage of the demo, at its smallest scale
-	./bin/svae demo --force --scale tiny --out demo-out/tiny
+	./bin/svae demo --force --scale tiny --out demo-tiny
 
 bench: ## kernels, in GFLOP/s and GB/s
 	$(GO) test -run '^$$' -bench . ./kernels/cpu ./data/tokenizer

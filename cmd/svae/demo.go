@@ -78,19 +78,14 @@ func demo(c *cli.Context) error {
 		return err
 	}
 	d := &demoRun{ctx: c.Context, w: c.App.Writer, dir: c.String("out"), begin: time.Now()}
-	if es, err := os.ReadDir(d.dir); err == nil && len(es) > 0 {
-		if _, err := os.Stat(d.path("report.json")); !c.Bool("force") || err != nil && !looksLikeDemo(es) {
-			return fmt.Errorf("%s: is not empty (--force replaces an earlier demo)", d.dir)
-		}
-		if err := os.RemoveAll(d.dir); err != nil {
-			return err
-		}
-	}
 	var err error
 	if d.be, err = kernels.Open("cpu"); err != nil {
 		return err
 	}
 	if d.scale, err = d.pick(c.String("scale")); err != nil {
+		return err
+	}
+	if err := d.clear(c.Bool("force")); err != nil {
 		return err
 	}
 	for _, stage := range []func() error{d.convertBase, d.firstWords, d.build, d.trainVAE, d.trainLM, d.trainSLLM, d.measure, d.write, d.finish} {
@@ -101,14 +96,33 @@ func demo(c *cli.Context) error {
 	return nil
 }
 
-func looksLikeDemo(es []os.DirEntry) bool {
-	for _, e := range es {
-		if e.Name() == "base" || e.Name() == "base-pytorch" {
-			return true
+// demoMark is the file that tells a demo's folder from any other.
+const demoMark = ".svae-demo"
+
+// clear makes the demo's folder. It replaces what an earlier demo left there, if force allows it, and nothing else.
+func (d *demoRun) clear(force bool) error {
+	es, err := os.ReadDir(d.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(es) > 0 {
+		if _, err := os.Stat(d.path(demoMark)); err != nil {
+			return fmt.Errorf("%s: is not empty and no demo made it (give another --out)", d.dir)
+		}
+		if !force {
+			return fmt.Errorf("%s: holds a demo already (--force replaces it)", d.dir)
+		}
+		for _, name := range demoParts {
+			if err := os.RemoveAll(d.path(name)); err != nil {
+				return err
+			}
 		}
 	}
-	return false
+	return errors.Join(os.MkdirAll(d.dir, 0o777), os.WriteFile(d.path(demoMark), nil, 0o666))
 }
+
+// demoParts are what a demo writes.
+var demoParts = []string{"base-pytorch", "base", "moby-dick.jsonl.gz", "shards", "vae", "base-continued", "sllm", "report.json", "report.md", "losses.png"}
 
 func (d *demoRun) path(name ...string) string {
 	return filepath.Join(append([]string{d.dir}, name...)...)
@@ -190,7 +204,7 @@ func (d *demoRun) firstWords() error {
 	}
 	defer g.folder.Store.Unpack()
 	d.say("What the base writes")
-	d.command("generate --model %s --prompt %q --echo --temperature 0.8", d.path("base"), demoGreeting)
+	d.command("generate --model %s --prompt %q --echo --temperature 0.8 --max-tokens 50", d.path("base"), demoGreeting)
 	fmt.Fprint(d.w, "  "+demoGreeting)
 	_, err = g.run(d.ctx, demoGreeting, vae.Sampling{Temperature: 0.8, Seed: 1}, limits{tokens: 50}, indent{d.w})
 	fmt.Fprintln(d.w)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -56,8 +57,12 @@ const latentsEarn = 0.02
 func (d *demoRun) measure() error {
 	cfg := train.EvalConfig{Sentences: 20, BatchTokens: 2048, MaxBytes: d.scale.MaxBytes, Seed: 1}
 	d.say("Score on the chapters held out: bits per byte, everything counted (lower is better)")
-	d.command("eval ppl --model %s,%s,%s --data %s --floors %s --latents real,none,shuffled", d.path("base"), d.path("base-continued"), d.path("sllm"),
-		d.path("shards", "heldout"), d.path("shards", "train"))
+	limit := ""
+	if cfg.MaxBytes > 0 {
+		limit = fmt.Sprintf(" --max-bytes %d", cfg.MaxBytes)
+	}
+	d.command("eval ppl --model %s,%s,%s --data %s --floors %s --latents real,none,shuffled%s", d.path("base"), d.path("base-continued"), d.path("sllm"),
+		d.path("shards", "heldout"), d.path("shards", "train"), limit)
 	ds, err := data.Open(d.path("shards", "heldout"))
 	if err != nil {
 		return err
@@ -103,8 +108,13 @@ func (d *demoRun) measure() error {
 	d.report.Latents = without.BPB - spliced.BPB
 	d.report.Context = short.BPB - continued.BPB
 	fmt.Fprint(d.w, d.table("  "))
-	if continued.BPB >= bigram.BPB && d.scale.Name != "tiny" {
-		return fmt.Errorf("the base continued (%.4f bits per byte) is not below the bigram floor (%.4f): no comparison with it means anything", continued.BPB, bigram.BPB)
+	if continued.BPB >= bigram.BPB {
+		d.report.Note = fmt.Sprintf("The base continued (%.4f bits per byte) is not below the bigram floor (%.4f): no comparison with it means anything.", continued.BPB, bigram.BPB)
+		if d.scale.Name == "tiny" { // a dozen steps cannot reach it
+			fmt.Fprintln(d.w, "  "+d.report.Note)
+			return nil
+		}
+		return errors.Join(d.save(), errors.New(strings.TrimSuffix(d.report.Note, ".")))
 	}
 	if d.report.Latents < latentsEarn {
 		d.report.Note = fmt.Sprintf("The latents did not earn their place: without them the SLLM loses only %.4f bits per byte.", d.report.Latents)
@@ -206,6 +216,18 @@ func (d *demoRun) longPrompt() (string, error) {
 
 // finish writes the report and says what to do next.
 func (d *demoRun) finish() error {
+	if err := d.save(); err != nil {
+		return err
+	}
+	d.say("Done. The report is %s, the losses %s. With your own Hugging Face folder (llama or opt) and text:", d.path("report.md"), d.path("losses.png"))
+	d.command("convert HF_FOLDER my-base")
+	d.command("data build --tokenizer my-base --holdout 0.05 --out my-shards TEXT...")
+	d.command("train sllm --base my-base --data my-shards/train --out my-sllm")
+	return nil
+}
+
+// save writes the report and the plot.
+func (d *demoRun) save() error {
 	r := &d.report
 	r.Scale, r.Seconds = d.scale, time.Since(d.begin).Seconds()
 	r.Machine = fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
@@ -219,14 +241,7 @@ func (d *demoRun) finish() error {
 	if err == nil {
 		err = plotLosses(d.path("losses.png"), d.dir, []string{"vae", "base-continued", "sllm"})
 	}
-	if err != nil {
-		return err
-	}
-	d.say("Done. The report is %s, the losses %s. With your own Hugging Face folder (llama or opt) and text:", d.path("report.md"), d.path("losses.png"))
-	d.command("convert HF_FOLDER my-base")
-	d.command("data build --tokenizer my-base --holdout 0.05 --out my-shards TEXT...")
-	d.command("train sllm --base my-base --data my-shards/train --out my-sllm")
-	return nil
+	return err
 }
 
 // markdown returns report.md.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -87,6 +88,10 @@ func evalPPL(c *cli.Context) error {
 		}
 		plans = append(plans, l)
 	}
+	models := strings.Split(c.String("model"), ",")
+	if slices.Contains(models, "") {
+		return usagef("--model %q names an empty folder", c.String("model"))
+	}
 	cfg := train.EvalConfig{Sentences: c.Int("sentences"), PieceTokens: c.Int("piece-tokens"), Truncate: c.Bool("truncate"),
 		BatchTokens: 2048, MaxBytes: c.Int64("max-bytes"), Seed: 1}
 	if cfg.Sentences < 0 || cfg.PieceTokens < 0 || cfg.MaxBytes < 0 {
@@ -103,7 +108,6 @@ func evalPPL(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	models := strings.Split(c.String("model"), ",")
 	if cfg.Truncate {
 		if cfg.TokenBytes, err = tokenBytes(models[0]); err != nil {
 			return err
