@@ -2,6 +2,8 @@ package data
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -208,4 +210,15 @@ func (s *Shard) check() error {
 		return fmt.Errorf("%s: record batches hold %d documents and %d tokens, not %d and %d", s.Name, docs, tokens, s.Documents, s.Tokens)
 	}
 	return nil
+}
+
+// Identity is equal for two data sets exactly if they hold the same tokens in the same order: a hash over the tokenizer,
+// the segmenter and every shard.
+func (m *Meta) Identity() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n", m.TokenizerFingerprint, m.SegmenterFingerprint)
+	for _, s := range m.Shards {
+		fmt.Fprintln(h, s.SHA256)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

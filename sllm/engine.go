@@ -28,7 +28,7 @@ type Request struct {
 	Sentences    [][]int32 // of the prompt, in order; may be empty
 	Open         bool      // the last sentence of the prompt is not finished: it is continued
 	MaxTokens    int       // tokens to write
-	MaxSentences int       // sentences to write (token-level: no cap); 0: no cap
+	MaxSentences int       // sentences to write; 0: no cap
 	Sampling     vae.Sampling
 	Boundary     vae.Boundary // ends sentences, unless the model predicts end marks
 	IgnoreStop   bool         // write until a cap, as benchmarks need

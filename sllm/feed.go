@@ -92,9 +92,8 @@ func (f *Feed) plans(doc []int32, which Latents) {
 			case which == Shuffled && pieces > 1:
 				from = (b + 1) % pieces
 				at = j % int(doc[from+1]-doc[from])
-			case which == Shuffled: // one piece alone: that of the sentence half a piece away
-				n := int(doc[b+1] - doc[b])
-				at = (j + n/2) % n
+			case which == Shuffled: // one piece alone: that of an earlier sentence, which has not seen this one
+				at = j / 2
 			}
 			g := int(doc[from]) + from + at
 			for r := f.group[g]; r < f.group[g+1]; r++ {

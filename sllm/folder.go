@@ -256,15 +256,15 @@ func (f *Folder) Config() ([]byte, error) {
 // element type is that of the weights as written.
 func (f *Folder) lmConfig() ([]byte, error) {
 	m := map[string]any{}
-	if f.Raw == nil {
-		b, err := json.Marshal(f.LM)
-		if err != nil {
+	raw := f.Raw
+	if raw == nil {
+		var err error
+		if raw, err = json.Marshal(f.LM); err != nil {
 			return nil, err
 		}
-		f.Raw = b
 		m["architectures"] = []string{map[string]string{"opt": "OPTForCausalLM", "llama": "LlamaForCausalLM"}[f.LM.ModelType]}
 	}
-	if err := json.Unmarshal(f.Raw, &m); err != nil {
+	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
 	}
 	delete(m, "dtype")

@@ -18,7 +18,7 @@ type LM[X comparable] struct {
 
 // NewLM walks the weights of a token-level model, under its Hugging Face names.
 func NewLM[X comparable](a *vae.Arch, get vae.Build[X]) *LM[X] {
-	m := &LM[X]{arch: a, embed: vae.NewEmbedding(a, a.EmbedPrefix(), get), backbone: NewBackbone(a, get)}
+	m := &LM[X]{arch: a, embed: vae.NewEmbedding(a, a.EmbedPrefix(), a.Tied, get), backbone: NewBackbone(a, get)}
 	m.projOut = vae.ProjectOut(a, a.EmbedPrefix(), get)
 	m.head = m.embed.Table
 	if !a.Tied {

@@ -63,7 +63,7 @@ func New[X comparable](c *Config, get vae.Build[X]) *Model[X] {
 	}
 	m := &Model[X]{cfg: c, Encoder: vae.NewEncoder(&c.VAE, get), Decoder: vae.NewDecoder(&c.VAE, get)}
 	m.in = lin("latent_in", D, E, 0, c.LatentScale)
-	m.start = get(vae.Weight{Name: "latent_start", Shape: []int{c.startRows(), D}, Std: c.LatentScale, New: true})
+	m.start = get(vae.Weight{Name: "latent_start", Shape: []int{c.startRows(), D}, Std: c.LatentScale, New: true, Table: true})
 	m.pos = positions(&c.Base, get)
 	m.backbone = NewBackbone(&c.Base, get)
 	m.out = lin("latent_out", E, D, 1/math.Sqrt(float64(D)), 0)
@@ -79,7 +79,7 @@ func positions[X comparable](a *vae.Arch, get vae.Build[X]) X {
 		return none
 	}
 	name := "model.decoder.embed_positions.weight"
-	return get(vae.Weight{Name: name, Base: name, Shape: []int{a.Positions + a.PosOffset(), a.HiddenSize}, Std: 0.02})
+	return get(vae.Weight{Name: name, Base: name, Shape: []int{a.Positions + a.PosOffset(), a.HiddenSize}, Std: 0.02, Table: true})
 }
 
 // Hidden runs the base's layers over the documents' latents: rows of the start latents and of each sentence's, in turn.

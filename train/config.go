@@ -43,7 +43,7 @@ type Config struct {
 	Accumulate  int     `toml:"accumulate" flag:"accumulate" help:"batches whose gradients make one step"`
 	Sentences   int     `toml:"sentences" flag:"sentences" help:"most sentences of a piece of a document"`
 	PieceTokens int     `toml:"piece_tokens" flag:"piece-tokens" help:"most tokens of a piece; 0: no limit"`
-	LR          float64 `toml:"lr" flag:"lr" help:"peak learning rate of new weights"`
+	LR          float64 `toml:"lr" flag:"lr" help:"peak learning rate of new weights (an untied embedding table of a spread over 0.05 learns faster in proportion)"`
 	BaseLR      float64 `toml:"base_lr" flag:"base-lr" stages:"lm sllm" help:"learning rate of weights that are the base's, as a factor of --lr; 0 freezes them"`
 	Warmup      int     `toml:"warmup" flag:"warmup" help:"steps to the peak of the learning rate"`
 	MinLR       float64 `toml:"min_lr" flag:"min-lr" help:"last learning rate, as a factor of the peak"`

@@ -23,7 +23,7 @@ type EvalConfig struct {
 	// token-level models do. TokenBytes then says how many bytes a token stands for.
 	Truncate    bool
 	TokenBytes  func(id int32) int
-	BatchTokens int          // most tokens of a packed batch; changes no result but that of shuffled latents, which come from the same batch
+	BatchTokens int          // most tokens of a packed batch; changes only what shuffled latents and MaxBytes take
 	MaxBytes    int64        // stop after this many bytes; 0: all
 	Latents     sllm.Latents // plans given to a sentence-level model's decoder
 	Seed        uint64       // of the bootstrap
@@ -42,16 +42,17 @@ type Result struct {
 	Bytes     int64   `json:"bytes"`
 	Nats      Nats    `json:"nats"`
 	BPB       float64 `json:"bits_per_byte"`
-	Low       float64 `json:"bits_per_byte_low"` // 95 % interval, bootstrap over pieces (test noise only)
+	Low       float64 `json:"bits_per_byte_low"` // 95 % interval, bootstrap over documents (test noise only)
 	High      float64 `json:"bits_per_byte_high"`
-	BPBEnds   float64 `json:"bits_per_byte_ends"`    // of which: end marks
-	BPBStops  float64 `json:"bits_per_byte_stops"`   // of which: stop flags
-	PPL       float64 `json:"ppl"`                   // exp(all nats / tokens)
-	TokenPPL  float64 `json:"token_ppl"`             // exp(nats of the text's tokens / tokens)
-	MacroPPL  float64 `json:"ppl_mean_of_documents"` // exp(mean over pieces of nats/token), as some papers average
+	BPBEnds   float64 `json:"bits_per_byte_ends"`  // of which: end marks
+	BPBStops  float64 `json:"bits_per_byte_stops"` // of which: stop flags
+	PPL       float64 `json:"ppl"`                 // exp(all nats / tokens)
+	TokenPPL  float64 `json:"token_ppl"`           // exp(nats of the text's tokens / tokens)
+	MacroPPL  float64 `json:"ppl_mean_of_pieces"`  // exp(mean over pieces of nats/token), as some papers average
 	Accuracy  float64 `json:"token_accuracy,omitempty"`
 }
 
+// pieceCost is what a piece, or a document, cost.
 type pieceCost struct {
 	nats   float64
 	bytes  int64
@@ -123,8 +124,11 @@ func Eval(ctx context.Context, f *sllm.Folder, ds *data.Dataset, c EvalConfig) (
 	forward := m.eager()
 	s := &scorer{cfg: c}
 	s.res = Result{Model: f.Path, Kind: string(f.Kind)}
-	if f.Kind == sllm.KindSLLM {
+	switch f.Kind {
+	case sllm.KindSLLM:
 		s.res.Latents = latentNames[c.Latents]
+	case sllm.KindVAE:
+		s.res.Latents = Own
 	}
 	f.Store.Pack()
 	defer f.Store.Unpack()
@@ -153,6 +157,9 @@ func Eval(ctx context.Context, f *sllm.Folder, ds *data.Dataset, c EvalConfig) (
 	return s.finish()
 }
 
+// Own is what Result.Latents says of an autoencoder: its decoder is given the latents of the sentence itself.
+const Own = "own"
+
 var latentNames = map[sllm.Latents]string{sllm.Real: "real", sllm.None: "none", sllm.Shuffled: "shuffled"}
 
 // ParseLatents reads the name of a kind of plan.
@@ -170,6 +177,7 @@ type scorer struct {
 	cfg             EvalConfig
 	res             Result
 	pieces          []pieceCost
+	documents       []pieceCost
 	right, predicts int
 }
 
@@ -182,6 +190,11 @@ func (s *scorer) add(b *data.Batch, cost []Nats) {
 		}
 		tokens := int(b.Sent[b.Doc[p+1]] - b.Sent[b.Doc[p]])
 		s.pieces = append(s.pieces, pieceCost{n.Total(), bytes, tokens})
+		if b.Begin[p] || len(s.documents) == 0 {
+			s.documents = append(s.documents, pieceCost{})
+		}
+		d := &s.documents[len(s.documents)-1]
+		d.nats, d.bytes, d.tokens = d.nats+n.Total(), d.bytes+bytes, d.tokens+tokens
 		r.Nats.add(n)
 		r.Bytes += bytes
 		r.Tokens += tokens
@@ -231,11 +244,11 @@ func (s *scorer) finish() (Result, error) {
 	if s.predicts > 0 {
 		r.Accuracy = float64(s.right) / float64(s.predicts)
 	}
-	r.Low, r.High = bootstrap(s.pieces, s.cfg.Seed)
+	r.Low, r.High = bootstrap(s.documents, s.cfg.Seed)
 	return *r, nil
 }
 
-// bootstrap returns the 95 % interval of bits per byte over pieces drawn with replacement.
+// bootstrap returns the 95 % interval of bits per byte over documents drawn with replacement.
 func bootstrap(ps []pieceCost, seed uint64) (low, high float64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	const draws = 1000

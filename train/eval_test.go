@@ -123,7 +123,7 @@ func TestPositions(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := tiny(t, LM, dir)
-	if err := c.initialise(f, cpu.New()); err != nil {
+	if err := c.initialise(f, cpu.New(), ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Eval(t.Context(), f, openShards(t, dir), EvalConfig{BatchTokens: 200})

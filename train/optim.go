@@ -55,7 +55,8 @@ func (o *optimizer) accumulate(grads []op.Grad) {
 	}
 }
 
-// step updates the weights from the sums of gradients of count targets and returns the norm of their mean. It changes
+// step updates the weights from the sums of gradients over a step of count text tokens and returns the norm of
+// the mean a token. It changes
 // nothing and names the tensor if a gradient is not finite.
 func (o *optimizer) step(step int, grads []op.Grad, count int) (norm float64, err error) {
 	be := o.store.Backend()

@@ -59,7 +59,8 @@ func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary
 				return errEnough
 			}
 			want := batch.IDs[batch.Sent[s]:batch.Sent[s+1]]
-			got, err := roundTrip(codec, f.SVAE.EndMark, z.Rows(int(at[s]), int(at[s+1])), batch.IDs[batch.Sent[batch.Doc[piece]]:batch.Sent[s]], want, b, greedy)
+			before := slices.Concat(batch.Before[piece], batch.IDs[batch.Sent[batch.Doc[piece]]:batch.Sent[s]])
+			got, err := roundTrip(codec, f.SVAE.EndMark, z.Rows(int(at[s]), int(at[s+1])), before, want, b, greedy)
 			if err != nil {
 				return err
 			}
@@ -81,10 +82,13 @@ func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary
 // roundTrip decodes one sentence. Where a rule ends sentences, the last one of a document may stop before it would: what
 // the decoder writes beyond is not counted then.
 func roundTrip(c *vae.Codec, endMark bool, z op.Mat, before, want []int32, b vae.Boundary, s *vae.Sampler) ([]int32, error) {
+	if endMark { // the decoder itself must end the sentence
+		return c.Decode(z, before, nil, s)
+	}
 	b.Reset()
-	whole := endMark
+	whole := false
 	for _, id := range want {
-		whole = b.Push(id) || endMark
+		whole = b.Push(id)
 	}
 	b.Reset()
 	got, err := c.Decode(z, before, b, s)

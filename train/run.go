@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gorgonia.org/gorgonia"
@@ -79,12 +81,12 @@ func open(c *Config, be kernels.Backend) (*run, error) {
 		f, err = r.state.load(c, be)
 	} else {
 		f, err = newFolder(c, be, ds.Meta())
-		r.state.Data = ds.Meta().SourceSHA256
+		r.state.Data = ds.Meta().Identity()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if r.state.Data != ds.Meta().SourceSHA256 && !c.Override {
+	if r.state.Data != ds.Meta().Identity() && !c.Override {
 		return nil, fmt.Errorf("%s is not the data that this run began with (--override to go on all the same)", c.Data)
 	}
 	r.model = &model{folder: f}
@@ -183,7 +185,7 @@ func (r *run) step() error {
 		if err := r.model.set(b, sllm.Real); err != nil {
 			return err
 		}
-		loss, err := r.vm.Run(r.cfg.Seed<<32 ^ uint64(r.state.Step)<<8 ^ uint64(i))
+		loss, err := r.vm.Run(rand.New(rand.NewPCG(r.cfg.Seed, uint64(r.state.Step)<<20|uint64(i))).Uint64())
 		if err != nil {
 			return fmt.Errorf("step %d: %w", r.state.Step, err)
 		}
@@ -215,12 +217,8 @@ func (r *run) step() error {
 }
 
 func (r *run) summary() Summary {
-	n := 0
-	for _, w := range r.model.folder.Store.Weights() {
-		n += w.Elements()
-	}
-	return Summary{Steps: r.state.Step, Tokens: r.state.Tokens, Loss: r.log.mean(), Elapsed: time.Since(r.log.begin), Weights: n,
-		Model: sllm.StepDir(r.cfg.Out, r.state.Step), MemBytes: r.graph.Bytes()}
+	return Summary{Steps: r.state.Step, Tokens: r.state.Tokens, Loss: r.log.mean(), Elapsed: time.Since(r.log.begin),
+		Weights: r.model.folder.Store.Elements(), Model: sllm.StepDir(r.cfg.Out, r.state.Step), MemBytes: r.graph.Bytes()}
 }
 
 // configName is the file that makes a folder a run.
@@ -265,8 +263,15 @@ func (c *Config) checkResume(path string) error {
 	if err := was.ReadFile(path); err != nil {
 		return err
 	}
-	if ds := differences(&was, c); len(ds) > 0 && !c.Override {
-		return fmt.Errorf("%s: the run was begun otherwise: %v (--override to go on all the same)", c.Out, ds)
+	c.Base, c.Graft, c.Tokenizer = was.Base, was.Graft, was.Tokenizer // all of it is in the checkpoint
+	ds := differences(&was, c)
+	for _, d := range ds {
+		if strings.HasPrefix(d, "model.") {
+			return fmt.Errorf("%s: the run's model is another: %s (train it in another --out)", c.Out, d)
+		}
+	}
+	if len(ds) > 0 && !c.Override {
+		return fmt.Errorf("%s: the run was begun otherwise: %s (--override to go on all the same)", c.Out, strings.Join(ds, ", "))
 	}
 	return nil
 }

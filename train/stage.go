@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +58,7 @@ func newFolder(c *Config, be kernels.Backend, meta *data.Meta) (*sllm.Folder, er
 	if v := f.Arch().VocabSize; meta.VocabSize > v {
 		return nil, fmt.Errorf("%s holds ids up to %d, the model's vocabulary is %d", c.Data, meta.VocabSize-1, v)
 	}
-	return f, c.initialise(f, be)
+	return f, c.initialise(f, be, meta.TokenizerFingerprint)
 }
 
 func (c *Config) tokenizerDir(base *sllm.Folder) string {
@@ -131,8 +132,9 @@ func (c *Config) autoencoder(base vae.Arch, meta *data.Meta) (vae.Config, error)
 	return v, nil
 }
 
-// initialise makes the weights: from the base, from a trained autoencoder, or at random.
-func (c *Config) initialise(f *sllm.Folder, be kernels.Backend) error {
+// initialise makes the weights: from the base, from a trained autoencoder, or at random. The fingerprint is the
+// tokenizer's.
+func (c *Config) initialise(f *sllm.Folder, be kernels.Backend, fingerprint string) error {
 	var from func(string) ([]float32, error)
 	if c.Base != "" {
 		base, err := sllm.Load(c.Base, be)
@@ -152,7 +154,7 @@ func (c *Config) initialise(f *sllm.Folder, be kernels.Backend) error {
 		return err
 	}
 	if c.Graft != "" {
-		if err := c.graft(f, be); err != nil {
+		if err := c.graft(f, be, fingerprint); err != nil {
 			return err
 		}
 	}
@@ -160,8 +162,8 @@ func (c *Config) initialise(f *sllm.Folder, be kernels.Backend) error {
 	return nil
 }
 
-// graft copies a trained autoencoder into the model.
-func (c *Config) graft(f *sllm.Folder, be kernels.Backend) error {
+// graft copies a trained autoencoder into the model, if it is one of the same make.
+func (c *Config) graft(f *sllm.Folder, be kernels.Backend, fingerprint string) error {
 	v, err := sllm.Load(c.Graft, be)
 	if err != nil {
 		return err
@@ -169,19 +171,48 @@ func (c *Config) graft(f *sllm.Folder, be kernels.Backend) error {
 	if v.Kind != sllm.KindVAE {
 		return fmt.Errorf("%s: is a %s, want a sentence autoencoder", c.Graft, v.Kind)
 	}
-	for _, w := range v.Store.Weights() {
-		dst, src := f.Store.Buf(w.Name), v.Store.Buf(w.Name)
-		if dst.Len() != src.Len() {
-			return fmt.Errorf("%s: %s %v does not fit this model: train both with the same layers and latents", c.Graft, w.Name, w.Shape)
-		}
-		be.Copy(dst, src)
+	a, b := v.SVAE, f.SLLM.VAE
+	for _, m := range []*vae.Config{&a, &b} { // what may differ: how it starts and how it is trained
+		m.EncoderCopies, m.DecoderCopies, m.Gamma, m.Noise = nil, nil, 0, 0
 	}
-	for _, w := range f.Store.Weights() {
-		if (strings.HasPrefix(w.Name, "encoder.") || strings.HasPrefix(w.Name, "decoder.")) && v.Store.Buf(w.Name).Absent() {
-			return fmt.Errorf("%s: holds no %s: train both with the same layers and latents", c.Graft, w.Name)
-		}
+	if d := firstDifference(a, b); d != "" {
+		return fmt.Errorf("%s: %s: train both with the same layers, latents and context", c.Graft, d)
+	}
+	if !sameJSON(v.Segmenter, f.Segmenter) {
+		return fmt.Errorf("%s: was trained on sentences cut by %s, the data are cut by %s", c.Graft, v.Segmenter, f.Segmenter)
+	}
+	tok, err := tokenizer.Load(v.Path)
+	if err != nil {
+		return err
+	}
+	if tok.Fingerprint() != fingerprint {
+		return fmt.Errorf("%s: was trained with another tokenizer", c.Graft)
+	}
+	for _, w := range v.Store.Weights() {
+		be.Copy(f.Store.Buf(w.Name), v.Store.Buf(w.Name))
 	}
 	return nil
+}
+
+// firstDifference names a field in which two architectures differ, with both values.
+func firstDifference(a, b vae.Config) string {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range x.NumField() {
+		if u, v := x.Field(i).Interface(), y.Field(i).Interface(); !reflect.DeepEqual(u, v) {
+			name, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("json"), ",")
+			if name == "arch" {
+				return "is of another base"
+			}
+			return fmt.Sprintf("%s is %v there and %v here", name, u, v)
+		}
+	}
+	return ""
+}
+
+// sameJSON says that two texts hold the same values.
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // model runs one kind of model over batches, in a graph or at once.

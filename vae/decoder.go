@@ -32,7 +32,8 @@ func copied(a *Arch, copies []int, i int) string {
 // NewDecoder walks the decoder's weights.
 func NewDecoder[X comparable](c *Config, get Build[X]) *Decoder[X] {
 	a := &c.Arch
-	d := &Decoder[X]{cfg: c, embed: NewEmbedding(a, "decoder.", get)}
+	tied := !c.UntiedHead && (a.Tied || a.Sinusoid)
+	d := &Decoder[X]{cfg: c, embed: NewEmbedding(a, "decoder.", tied, get)}
 	for i := range c.DecoderLayers {
 		d.blocks = append(d.blocks, NewBlock(a, BlockConfig{Prefix: layerName("decoder", i), Base: copied(a, c.DecoderCopies, i),
 			Latents: c.crossLatents(), QK: c.CrossQK}, newOnly(get)))
@@ -40,7 +41,7 @@ func NewDecoder[X comparable](c *Config, get Build[X]) *Decoder[X] {
 	d.norm = FinalNorm(a, "decoder.norm", newOnly(get))
 	d.projOut = ProjectOut(a, "decoder.", get)
 	d.Head = d.embed.Table
-	if c.UntiedHead || !a.Tied && !a.Sinusoid {
+	if !tied {
 		base := ""
 		if !c.UntiedHead {
 			base = "lm_head.weight"

@@ -6,7 +6,7 @@
 // Where this differs from the paper, and why:
 //
 //   - Rows are packed: sentences stand one after the other without padding (§3.1 pads each to 64 tokens).
-//   - By default the blocks are those of the base model, and the decoder starts from the base's first and last layer,
+//   - By default the blocks are those of the base model, and the decoder starts from layers of the base's upper half,
 //     its embeddings, its final norm and its head. The preset "paper" has the paper's post-norm blocks with fixed
 //     positions, an untied head and everything from scratch.
 //   - By default the rule that cuts sentences also ends them when writing, so that no end mark is predicted or scored.

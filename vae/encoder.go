@@ -13,12 +13,13 @@ type Embedding[X comparable] struct {
 	Table, projIn, pos X
 }
 
-// NewEmbedding walks the weights of an embedding whose names begin with prefix.
-func NewEmbedding[X comparable](a *Arch, prefix string, get Build[X]) Embedding[X] {
+// NewEmbedding walks the weights of an embedding whose names begin with prefix. head says that its table is also the head
+// of the model.
+func NewEmbedding[X comparable](a *Arch, prefix string, head bool, get Build[X]) Embedding[X] {
 	D, E := a.HiddenSize, a.EmbedSize()
 	base := a.EmbedPrefix()
 	e := Embedding[X]{Table: get(Weight{Name: prefix + "embed_tokens.weight", Shape: []int{a.VocabSize, E},
-		Base: base + "embed_tokens.weight", Std: a.embedStd(), New: true})}
+		Base: base + "embed_tokens.weight", Std: a.embedStd(), New: true, Table: !head})}
 	if E != D {
 		e.projIn = get(Weight{Name: prefix + "project_in.weight", Shape: []int{D, E}, Base: base + "project_in.weight",
 			Std: 1 / math.Sqrt(float64(E)), New: true})
@@ -28,7 +29,7 @@ func NewEmbedding[X comparable](a *Arch, prefix string, get Build[X]) Embedding[
 		e.pos = get(Weight{Name: prefix + "sinusoid", Shape: []int{a.Positions, D}, Const: sinusoid(D)})
 	case !a.llama():
 		e.pos = get(Weight{Name: prefix + "embed_positions.weight", Shape: []int{a.Positions + a.PosOffset(), D},
-			Base: base + "embed_positions.weight", Std: 0.02, New: true})
+			Base: base + "embed_positions.weight", Std: 0.02, New: true, Table: true})
 	}
 	return e
 }
@@ -74,7 +75,7 @@ type Encoder[X comparable] struct {
 // NewEncoder walks the encoder's weights.
 func NewEncoder[X comparable](c *Config, get Build[X]) *Encoder[X] {
 	a := &c.Arch
-	e := &Encoder[X]{cfg: c, embed: NewEmbedding(a, "encoder.", get)}
+	e := &Encoder[X]{cfg: c, embed: NewEmbedding(a, "encoder.", false, get)}
 	for i := range c.EncoderLayers {
 		e.blocks = append(e.blocks, NewBlock(a, BlockConfig{Prefix: layerName("encoder", i), Base: copied(a, c.EncoderCopies, i)}, newOnly(get)))
 	}

@@ -19,6 +19,7 @@ type Weight struct {
 	One   float64 // constant start, or the diagonal of a square start
 	New   bool    // not taken from the base: trains at the full learning rate
 	Rate  float64 // factor of the learning rate; 0 is 1
+	Table bool    // rows of it are looked up; no linear map reads it
 	Const func([]float32)
 }
 
@@ -144,7 +145,7 @@ func (s *Store) constant(w Weight) kernels.Buf {
 	return b
 }
 
-// Pack lets the backend keep a faster layout of every matrix, until Unpack: the weights must not change meanwhile.
+// Pack lets the backend keep a faster layout of every linear map, until Unpack: the weights must not change meanwhile.
 func (s *Store) Pack() { s.eachMatrix(s.be.Pack) }
 
 // Unpack ends Pack.
@@ -152,7 +153,7 @@ func (s *Store) Unpack() { s.eachMatrix(func(b kernels.Buf, _, _ int) { s.be.Unp
 
 func (s *Store) eachMatrix(f func(b kernels.Buf, o, i int)) {
 	for i, w := range s.list {
-		if len(w.Shape) == 2 {
+		if len(w.Shape) == 2 && !w.Table {
 			f(s.bufs[i], w.Shape[0], w.Shape[1])
 		}
 	}

@@ -122,7 +122,7 @@ func (d *demoRun) clear(force bool) error {
 }
 
 // demoParts are what a demo writes.
-var demoParts = []string{"base-pytorch", "base", "moby-dick.jsonl.gz", "shards", "vae", "base-continued", "sllm", "report.json", "report.md", "losses.png"}
+var demoParts = []string{"base-pytorch", "base", "moby-dick.jsonl.gz", "shards", "vae", "base-continued", "sllm", "report.json", "report.md", "losses.png", "prompt.txt"}
 
 func (d *demoRun) path(name ...string) string {
 	return filepath.Join(append([]string{d.dir}, name...)...)
@@ -313,7 +313,8 @@ func (d *demoRun) trainLM() error {
 }
 
 func (d *demoRun) trainSLLM() error {
-	return d.stage(train.SLLM, "Splice encoder and decoder into the base and train the sentence-level model", "sllm", d.scale.LM, nil)
+	return d.stage(train.SLLM, "Splice an encoder and a decoder, made of the base's own layers, into the base and train the sentence-level model\n"+
+		"       on the same tokens as the baseline (--vae "+d.path("vae")+" would splice the trained autoencoder, which has seen more)", "sllm", d.scale.LM, nil)
 }
 
 // heldout opens the held-out shards for a model.

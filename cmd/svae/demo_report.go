@@ -28,8 +28,8 @@ type report struct {
 	Scores  []train.Result    `json:"scores"`
 	Speed   []speedReport     `json:"speed"`
 	Gap     float64           `json:"sllm_over_base_continued"` // bits per byte, as a ratio minus 1
-	Latents float64           `json:"latents_worth"`            // bits per byte that are lost without them
-	Context float64           `json:"context_worth"`            // bits per byte that the base continued loses in pieces of two sentences
+	Latents float64           `json:"lost_without_latents"`     // bits per byte
+	Context float64           `json:"lost_in_short_pieces"`     // bits per byte that the base continued loses in pieces of two sentences
 	Note    string            `json:"note,omitempty"`
 }
 
@@ -131,7 +131,7 @@ func (d *demoRun) table(indent string) string {
 		fmt.Fprintf(&b, "%s%-28s %12.4f  %.4f - %.4f %10.4f %9.2f\n", indent, r.Model, r.BPB, r.Low, r.High, r.BPBStops+r.BPBEnds, r.PPL)
 	}
 	g := d.report
-	fmt.Fprintf(&b, "%sSLLM against the base continued: %+.1f %%. Its latents are worth %.4f bits per byte. In pieces of two\n%ssentences the base continued loses %.4f: about what there is to carry from sentence to sentence.\n",
+	fmt.Fprintf(&b, "%sSLLM against the base continued: %+.1f %%. Without its latents it loses %.4f bits per byte.\n%sIn pieces of two sentences (--sentences 2) the base continued loses %.4f: about what there is to carry.\n",
 		indent, 100*g.Gap, g.Latents, indent, g.Context)
 	return b.String()
 }
@@ -140,8 +140,14 @@ func (d *demoRun) table(indent string) string {
 func (d *demoRun) write() error {
 	d.say("Write: the base continued token by token, the SLLM sentence by sentence, from the same prompt")
 	text, err := d.longPrompt()
+	if err == nil {
+		err = os.WriteFile(d.path("prompt.txt"), []byte(text), 0o666)
+	}
 	if err != nil {
 		return err
+	}
+	for _, name := range []string{"base-continued", "sllm"} {
+		d.command("generate --model %s --in %s --temperature 0.8 --max-tokens %d --ignore-stop --stats   # best of three", d.path(name), d.path("prompt.txt"), d.scale.Write)
 	}
 	gens := map[string]*generator{}
 	for _, name := range []string{"base-continued", "sllm"} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ are over the tokens of the text. All models see the same pieces of the documents
 	}}
 }
 
-// openScored opens a data set and checks that a model reads its tokens.
+// openScored checks that a data set holds a model's tokens, cut into its sentences.
 func openScored(f *sllm.Folder, ds *data.Dataset) error {
 	tok, err := loadTokenizer(f)
 	if err != nil {
@@ -77,28 +78,9 @@ func openScored(f *sllm.Folder, ds *data.Dataset) error {
 }
 
 func evalPPL(c *cli.Context) error {
-	if err := cmp.Or(noArgs(c), require(c, "model", "data")); err != nil {
+	cfg, plans, err := pplConfig(c)
+	if err != nil {
 		return err
-	}
-	var plans []sllm.Latents
-	for _, name := range strings.Split(c.String("latents"), ",") {
-		l, err := train.ParseLatents(name)
-		if err != nil {
-			return usageError{err}
-		}
-		plans = append(plans, l)
-	}
-	models := strings.Split(c.String("model"), ",")
-	if slices.Contains(models, "") {
-		return usagef("--model %q names an empty folder", c.String("model"))
-	}
-	cfg := train.EvalConfig{Sentences: c.Int("sentences"), PieceTokens: c.Int("piece-tokens"), Truncate: c.Bool("truncate"),
-		BatchTokens: 2048, MaxBytes: c.Int64("max-bytes"), Seed: 1}
-	if cfg.Sentences < 0 || cfg.PieceTokens < 0 || cfg.MaxBytes < 0 {
-		return usagef("--sentences, --piece-tokens and --max-bytes must not be negative")
-	}
-	if cfg.Truncate && cfg.PieceTokens == 0 {
-		return usagef("--truncate needs --piece-tokens")
 	}
 	be, err := kernels.Open(c.String("device"))
 	if err != nil {
@@ -108,6 +90,7 @@ func evalPPL(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	models := strings.Split(c.String("model"), ",")
 	if cfg.Truncate {
 		if cfg.TokenBytes, err = tokenBytes(models[0]); err != nil {
 			return err
@@ -126,30 +109,66 @@ func evalPPL(c *cli.Context) error {
 		rs = append(rs, u, b)
 	}
 	for _, path := range models {
-		f, err := sllm.Load(path, be)
-		if err == nil {
-			err = openScored(f, ds)
-		}
+		r, err := scoreModel(c.Context, path, be, ds, cfg, plans)
 		if err != nil {
 			return err
 		}
-		for _, l := range plans {
-			if f.Kind != sllm.KindSLLM && l != plans[0] {
-				continue
-			}
-			cfg.Latents = l
-			r, err := train.Eval(c.Context, f, ds, cfg)
-			if err != nil {
-				return err
-			}
-			r.Model = path
-			rs = append(rs, r)
-		}
+		rs = append(rs, r...)
 	}
 	if c.Bool("json") {
 		return printJSON(c, rs)
 	}
 	return printScores(c, rs)
+}
+
+// pplConfig reads the flags of eval ppl.
+func pplConfig(c *cli.Context) (cfg train.EvalConfig, plans []sllm.Latents, err error) {
+	if err := cmp.Or(noArgs(c), require(c, "model", "data")); err != nil {
+		return cfg, nil, err
+	}
+	for _, name := range strings.Split(c.String("latents"), ",") {
+		l, err := train.ParseLatents(name)
+		if err != nil {
+			return cfg, nil, usageError{err}
+		}
+		plans = append(plans, l)
+	}
+	cfg = train.EvalConfig{Sentences: c.Int("sentences"), PieceTokens: c.Int("piece-tokens"), Truncate: c.Bool("truncate"),
+		BatchTokens: 2048, MaxBytes: c.Int64("max-bytes"), Seed: 1}
+	switch {
+	case slices.Contains(strings.Split(c.String("model"), ","), ""):
+		err = usagef("--model %q names an empty folder", c.String("model"))
+	case cfg.Sentences < 0 || cfg.PieceTokens < 0 || cfg.MaxBytes < 0:
+		err = usagef("--sentences, --piece-tokens and --max-bytes must not be negative")
+	case cfg.Truncate && cfg.PieceTokens == 0:
+		err = usagef("--truncate needs --piece-tokens")
+	}
+	return cfg, plans, err
+}
+
+// scoreModel scores one model, a sentence-level one once for each kind of plan.
+func scoreModel(ctx context.Context, path string, be kernels.Backend, ds *data.Dataset, cfg train.EvalConfig, plans []sllm.Latents) ([]train.Result, error) {
+	f, err := sllm.Load(path, be)
+	if err == nil {
+		err = openScored(f, ds)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.Kind != sllm.KindSLLM {
+		plans = plans[:1]
+	}
+	var rs []train.Result
+	for _, l := range plans {
+		cfg.Latents = l
+		r, err := train.Eval(ctx, f, ds, cfg)
+		if err != nil {
+			return nil, err
+		}
+		r.Model = path
+		rs = append(rs, r)
+	}
+	return rs, nil
 }
 
 // tokenBytes returns how many bytes each token of a model stands for. All models that are scored together have the same
@@ -183,6 +202,9 @@ func printScores(c *cli.Context, rs []train.Result) error {
 		r := rs[len(rs)-1]
 		fmt.Fprintf(c.App.Writer, "%d documents in %d pieces, %d sentences, %d tokens, %d bytes\n", r.Documents, r.Pieces, r.Sentences, r.Tokens, r.Bytes)
 	}
+	if slices.ContainsFunc(rs, func(r train.Result) bool { return r.Latents == train.Own }) {
+		fmt.Fprintln(c.App.Writer, "own: an autoencoder is given the latents of the very sentence; its figure is the cost of reconstruction, not of a language model")
+	}
 	return nil
 }
 
@@ -208,6 +230,9 @@ func evalRecon(c *cli.Context) error {
 	codec, err := codecOf(f)
 	if err != nil {
 		return err
+	}
+	if c.Int("limit") < 0 {
+		return usagef("--limit must not be negative")
 	}
 	r, err := train.Recon(c.Context, f, ds, codec.NewEnds(), c.Int("limit"))
 	if err != nil {

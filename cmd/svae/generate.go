@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,7 +29,8 @@ func generateCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "model `FOLDER` or run"},
 			&cli.StringFlag{Name: "prompt", Usage: "`TEXT` to continue"},
-			&cli.StringFlag{Name: "prompt-file", Usage: "`FILE` to continue; - is the standard input"},
+			&cli.StringFlag{Name: "in", Usage: "`FILE` to continue; - is the standard input"},
+			&cli.StringFlag{Name: "out", Usage: "`FILE` to write the text to, instead of the standard output"},
 			&cli.Float64Flag{Name: "temperature", Usage: "0 takes the most probable token"},
 			&cli.IntFlag{Name: "top-k", Usage: "choose among the k most probable tokens; 0: all"},
 			&cli.Float64Flag{Name: "top-p", Usage: "choose among the most probable tokens that reach p together; 0: all"},
@@ -144,7 +146,7 @@ func (c *capped) write(s string) bool {
 	return c.err == nil && !c.full
 }
 
-func generate(c *cli.Context) error {
+func generate(c *cli.Context) (err error) {
 	if err := cmp.Or(noArgs(c), require(c, "model")); err != nil {
 		return err
 	}
@@ -169,9 +171,22 @@ func generate(c *cli.Context) error {
 		return err
 	}
 	if g.engine == nil {
+		for _, name := range []string{"max-tokens", "max-sentences", "max-bytes", "ignore-stop", "echo", "out"} {
+			if c.IsSet(name) {
+				return usagef("--%s has no effect on an autoencoder, which writes each sentence of the prompt again", name)
+			}
+		}
 		return g.roundTrip(c, prompt, s)
 	}
 	w := c.App.Writer
+	if path := c.String("out"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
 	if c.Bool("echo") {
 		io.WriteString(w, prompt)
 	}
@@ -190,13 +205,13 @@ func printStats(w io.Writer, r sllm.Result) {
 }
 
 func readPrompt(c *cli.Context) (string, error) {
-	path := c.String("prompt-file")
+	path := c.String("in")
 	const most = 64 << 20
 	var b []byte
 	var err error
 	switch {
 	case path != "" && c.IsSet("prompt"):
-		return "", usagef("--prompt and --prompt-file exclude each other")
+		return "", usagef("--prompt and --in exclude each other")
 	case path == "":
 		return c.String("prompt"), nil
 	case path == "-":
@@ -225,7 +240,11 @@ func (g *generator) roundTrip(c *cli.Context, prompt string, s vae.Sampling) err
 		if err != nil {
 			return err
 		}
-		got, err := codec.Decode(z.Rows(0, int(at[1])), text, g.codec.NewEnds(), sampler)
+		var ends vae.Boundary
+		if !g.folder.SVAE.EndMark { // else the decoder itself must end the sentence
+			ends = g.codec.NewEnds()
+		}
+		got, err := codec.Decode(z.Rows(0, int(at[1])), text, ends, sampler)
 		if err != nil {
 			return err
 		}

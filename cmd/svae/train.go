@@ -108,6 +108,11 @@ func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 			v.Set(reflect.ValueOf(c.Value(name)).Convert(v.Type()))
 		}
 	})
+	for _, name := range []string{"hidden-size", "layers", "heads", "kv-heads", "ffn", "positions"} {
+		if s == train.LM && cfg.Base != "" && c.IsSet(name) {
+			return cfg, usagef("--%s is for a model from scratch; with --base it is the base's", name)
+		}
+	}
 	if err := cfg.Validate(); err != nil {
 		return cfg, usageError{err}
 	}

@@ -13,7 +13,7 @@ type Mat struct {
 	R, C int
 }
 
-// Row returns rows i to j-1 of m, sharing memory.
+// Rows returns rows i to j-1 of m, sharing memory.
 func (m Mat) Rows(i, j int) Mat { return Mat{m.Slice(i*m.C, j*m.C), j - i, m.C} }
 
 // Eager computes the operations of Set at once, without a graph. What it returns lives in an arena and is valid until
