@@ -22,7 +22,7 @@ import (
 )
 
 // tokenizerDir holds a real tokenizer of 2,048 tokens.
-const tokenizerDir = "../cmd/svae/demo"
+const tokenizerDir = "../cmd/svae/demo/base"
 
 func loadTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	t.Helper()

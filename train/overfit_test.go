@@ -1,9 +1,10 @@
 package train
 
 import (
+	"compress/gzip"
+	"encoding/json"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,17 +20,13 @@ func TestOverfit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a quarter of a minute")
 	}
-	dir := os.Getenv("SVAE_TESTDATA")
-	book, err := os.ReadFile(filepath.Join(dir, "data", "moby-dick.txt"))
-	if dir == "" || err != nil {
-		t.Skip("no moby-dick.txt (set SVAE_TESTDATA)")
-	}
+	book := readBook(t)
 	tok := loadTokenizer(t)
 	codec, err := data.NewCodec(tok, segment.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := strings.Cut(string(book), "Call me Ishmael.")
+	_, text, _ := strings.Cut(book, "Call me Ishmael.")
 	text = "Call me Ishmael." + strings.Join(strings.Fields(" "+text[:20000]), " ")
 	text = strings.Replace(text, "Ishmael.", "Ishmael. ", 1)
 	sentences := codec.Sentences([]byte(text))[:64]
@@ -69,4 +66,27 @@ func TestOverfit(t *testing.T) {
 	if r.All.Exact != 64 || r.All.Sentences != 64 || r.All.FirstError != 1 {
 		t.Errorf("%d of %d sentences came back, want 64: %+v", r.All.Exact, r.All.Sentences, r.Lengths)
 	}
+}
+
+// readBook returns the text of the demo's book.
+func readBook(t *testing.T) string {
+	t.Helper()
+	f, err := os.Open("../cmd/svae/demo/moby-dick.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for d := json.NewDecoder(z); d.More(); {
+		var doc struct{ Content string }
+		if err := d.Decode(&doc); err != nil {
+			t.Fatal(err)
+		}
+		text.WriteString(doc.Content)
+	}
+	return text.String()
 }

@@ -56,7 +56,7 @@ func TestScript(t *testing.T) {
 // tokenizers puts the demo's tokenizer into the folder tok, and one that lacks its last merge into the folder other.
 func tokenizers(dir string) error {
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
-		b, err := os.ReadFile(filepath.Join("demo", name))
+		b, err := os.ReadFile(filepath.Join("demo", "base", name))
 		if err != nil {
 			return err
 		}
