@@ -12,13 +12,13 @@ import (
 
 // logger writes one line a step to metrics.jsonl, and some of them for people.
 type logger struct {
-	cfg    *Config
-	w      io.Writer
-	file   *os.File
-	begin  time.Time
-	first  int // step at which this process began
-	shown  time.Time
-	losses []float64 // nats a token of the last steps
+	cfg   *Config
+	w     io.Writer
+	file  *os.File
+	begin time.Time
+	first int // step at which this process began
+	shown time.Time
+	last  []Metrics // of the last steps
 }
 
 // Metrics is a line of metrics.jsonl.
@@ -66,10 +66,10 @@ func (l *logger) goOn(size int64) error {
 	for _, line := range bytes.Split(tail, []byte("\n")) {
 		var m Metrics
 		if json.Unmarshal(line, &m) == nil && m.Step > 0 {
-			l.losses = append(l.losses, m.Loss)
+			l.last = append(l.last, m)
 		}
 	}
-	l.losses = l.losses[max(0, len(l.losses)-window):]
+	l.last = l.last[max(0, len(l.last)-window):]
 	_, err = l.file.Seek(0, io.SeekEnd)
 	return err
 }
@@ -77,14 +77,14 @@ func (l *logger) goOn(size int64) error {
 // every is how often people see a step line.
 const every = 5 * time.Second
 
-// window is how many steps the loss that people see is a mean of.
+// window is how many steps the loss that people see is taken over.
 const window = 20
 
 func (l *logger) step(s *state, n Nats, tokens int, bytes int64, norm, lr float64, took time.Duration) error {
 	m := Metrics{Step: s.Step, Loss: n.Total() / float64(tokens), BPB: bits(n.Total(), bytes), Nats: n, Tokens: tokens, Seen: s.Tokens,
 		Bytes: bytes, LR: lr, GradNorm: norm, TokensSec: float64(tokens) / took.Seconds()}
-	if l.losses = append(l.losses, m.Loss); len(l.losses) > window {
-		l.losses = l.losses[1:]
+	if l.last = append(l.last, m); len(l.last) > window {
+		l.last = l.last[1:]
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -96,19 +96,24 @@ func (l *logger) step(s *state, n Nats, tokens int, bytes int64, norm, lr float6
 	if now := time.Now(); now.Sub(l.shown) >= every || s.Step == l.cfg.Steps || s.Step == 1 {
 		l.shown = now
 		left := time.Duration(float64(now.Sub(l.begin)) / float64(s.Step-l.first) * float64(l.cfg.Steps-s.Step))
+		loss, bpb := l.mean()
 		fmt.Fprintf(l.w, "step %5d/%d  loss %.3f nats/token  %.3f bits/byte  lr %.2g  |g| %.2f  %.0f tokens/s  eta %s\n",
-			s.Step, l.cfg.Steps, l.mean(), m.BPB, lr, norm, m.TokensSec, left.Round(time.Second))
+			s.Step, l.cfg.Steps, loss, bpb, lr, norm, m.TokensSec, left.Round(time.Second))
 	}
 	return nil
 }
 
-// mean returns the mean loss of the last steps.
-func (l *logger) mean() float64 {
-	var s float64
-	for _, v := range l.losses {
-		s += v
+// mean returns the loss in nats a token and in bits a byte over the last steps.
+func (l *logger) mean() (loss, bpb float64) {
+	var nats float64
+	var tokens int
+	var size int64
+	for _, m := range l.last {
+		nats += m.Nats.Total()
+		tokens += m.Tokens
+		size += m.Bytes
 	}
-	return s / float64(max(1, len(l.losses)))
+	return nats / float64(max(1, tokens)), bits(nats, max(1, size))
 }
 
 // sync puts the file on disk and returns its length.

@@ -217,7 +217,8 @@ func (r *run) step() error {
 }
 
 func (r *run) summary() Summary {
-	return Summary{Steps: r.state.Step, Tokens: r.state.Tokens, Loss: r.log.mean(), Elapsed: time.Since(r.log.begin),
+	loss, _ := r.log.mean()
+	return Summary{Steps: r.state.Step, Tokens: r.state.Tokens, Loss: loss, Elapsed: time.Since(r.log.begin),
 		Weights: r.model.folder.Store.Elements(), Model: sllm.StepDir(r.cfg.Out, r.state.Step), MemBytes: r.graph.Bytes()}
 }
 

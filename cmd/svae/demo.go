@@ -150,8 +150,11 @@ func (d *demoRun) pick(name string) (scale, error) {
 	}
 	for _, s := range scales {
 		if s.Name == name {
-			fmt.Fprintf(d.w, "svae demo: this machine multiplies matrices at %.0f GFLOP/s; scale %q: %d steps of the autoencoder, %d of each language model.\n",
-				speed, s.Name, s.VAE, s.LM)
+			fmt.Fprintf(d.w, "svae demo: this machine multiplies matrices at %.0f GFLOP/s. Steps of the autoencoder and of each language model, by --scale:", speed)
+			for _, t := range scales {
+				fmt.Fprintf(d.w, " %s %d and %d;", t.Name, t.VAE, t.LM)
+			}
+			fmt.Fprintf(d.w, " this is %q.\n", s.Name)
 			return s, nil
 		}
 	}
