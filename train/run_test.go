@@ -107,11 +107,14 @@ func TestResume(t *testing.T) {
 	}
 }
 
-func mean(ms []Metrics) (s float64) {
+func mean(ms []Metrics) float64 {
+	var nats float64
+	tokens := 0
 	for _, m := range ms {
-		s += m.Loss / float64(len(ms))
+		nats += m.Nats.Total()
+		tokens += m.Tokens
 	}
-	return s
+	return nats / float64(tokens)
 }
 
 // TestThreads: the number of threads changes no bit.
