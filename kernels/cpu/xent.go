@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"svae/kernels"
+	"svae/kernels/ref"
 )
 
 // A chunk of logits has chunkRows rows, or fewer so that it does not exceed chunkBytes.
@@ -31,7 +32,7 @@ var xents = sync.Pool{New: func() any { return new(xent) }}
 // Xent is kernels.Backend's. A chunk of rows at a time: logits; in their place, gradients; DX from those; DW and DB,
 // added up over the chunks in order.
 func (b *Backend) Xent(a *kernels.Xent) (loss float64) {
-	checkXent(a)
+	ref.CheckXent(a)
 	j := xents.Get().(*xent)
 	buffers := j.buffers
 	x, w, dX, dW, dB := a.X.F32(), a.W.F32(), a.DX.F32(), a.DW.F32(), a.DB.F32()
@@ -132,7 +133,7 @@ func (j *xent) run(i int) {
 	nats := float64(best) - at + math.Log(sum)
 	j.nats[n] = float32(nats)
 	var factor float64
-	j.losses[i], factor = focal(nats, j.Gamma)
+	j.losses[i], factor = ref.Focal(nats, j.Gamma)
 	if !j.slopes {
 		return
 	}
@@ -149,40 +150,4 @@ func (j *xent) exponentials(z []float32, best float32) (sum float64) {
 		sum += float64(expSum(z[:sumBlock], 1, best))
 	}
 	return sum + float64(expSum(z, 1, best))
-}
-
-// focal returns the loss of a row and the factor of the gradients of its logits, as ref.Xent defines them.
-func focal(nats, gamma float64) (loss, factor float64) {
-	if gamma == 0 {
-		return nats, 1
-	}
-	p, q, r := math.Exp(-nats), -math.Expm1(-nats), 1.0
-	if q > 0 {
-		r = nats / q
-	}
-	weight := math.Pow(q, gamma)
-	if p == 0 { // r may be infinite
-		return weight * nats, weight
-	}
-	return weight * nats, weight * (1 + gamma*p*r)
-}
-
-// checkXent panics unless every operand has its size and every target is a token or negative.
-func checkXent(a *kernels.Xent) {
-	kernels.CheckLen(a.Nats, a.N)
-	kernels.CheckLen(a.X, a.N*a.D)
-	kernels.CheckLen(a.W, a.V*a.D)
-	checkKept(a.B, a.V)
-	checkKept(a.DX, a.N*a.D)
-	checkKept(a.DW, a.V*a.D)
-	checkKept(a.DB, a.V)
-	checkIndex(a.Targets, a.N)
-	if a.Top != nil && len(a.Top) < a.N {
-		panic(kernels.ShortIndex)
-	}
-	for _, t := range a.Targets[:a.N] {
-		if int(t) >= a.V {
-			panic(kernels.BadTarget)
-		}
-	}
 }

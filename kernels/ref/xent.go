@@ -15,7 +15,7 @@ import (
 // from which DX = dz·W, DW = dzᵀ·X and DB = Σ dz, each overwritten unless absent. A row with a negative target is not
 // scored: its nats, loss and gradient are 0. See kernels.Xent for the shapes.
 func Xent[T kernels.Float](a *kernels.Xent) (loss float64) {
-	checkXent(a)
+	CheckXent(a)
 	x, w, b := host[T](a.X), host[T](a.W), host[T](a.B)
 	nats, dX, dW, dB := host[T](a.Nats), host[T](a.DX), host[T](a.DW), host[T](a.DB)
 	D := a.D
@@ -42,7 +42,7 @@ func Xent[T kernels.Float](a *kernels.Xent) (loss float64) {
 		}
 		rowNats := lse - float64(z[target])
 		nats[n] = T(rowNats)
-		rowLoss, f := focal(rowNats, a.Gamma)
+		rowLoss, f := Focal(rowNats, a.Gamma)
 		loss += rowLoss
 		if dX == nil && dW == nil && dB == nil {
 			continue
@@ -69,9 +69,9 @@ func Xent[T kernels.Float](a *kernels.Xent) (loss float64) {
 	return loss
 }
 
-// focal returns the loss of a row and the factor f of its gradient. With q = 1-p, the factor is q^gamma·(1 + gamma·p·r)
+// Focal returns the loss of a row and the factor f of its gradient. With q = 1-p, the factor is q^gamma·(1 + gamma·p·r)
 // for r = nats/q, which goes to 1 as p does; written so, nothing is raised to a negative power.
-func focal(nats, gamma float64) (loss, f float64) {
+func Focal(nats, gamma float64) (loss, f float64) {
 	if gamma == 0 {
 		return nats, 1
 	}
@@ -101,8 +101,8 @@ func logSumExp[T kernels.Float](z []T) (best int, lse float64) {
 	return best, top + math.Log(float64(sum))
 }
 
-// checkXent panics unless every operand has its size and every target is a token or negative.
-func checkXent(a *kernels.Xent) {
+// CheckXent panics unless every operand has its size and every target is a token or negative.
+func CheckXent(a *kernels.Xent) {
 	kernels.CheckLen(a.Nats, a.N)
 	kernels.CheckLen(a.X, a.N*a.D)
 	kernels.CheckLen(a.W, a.V*a.D)
