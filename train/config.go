@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,7 @@ type Config struct {
 	PieceTokens int     `toml:"piece_tokens" flag:"piece-tokens" help:"most tokens of a piece; 0: no limit"`
 	LR          float64 `toml:"lr" flag:"lr" help:"peak learning rate of new weights (an untied embedding table of a spread over 0.05 learns faster in proportion)"`
 	BaseLR      float64 `toml:"base_lr" flag:"base-lr" stages:"lm sllm" help:"learning rate of weights that are the base's, as a factor of --lr; 0 freezes them"`
-	Warmup      int     `toml:"warmup" flag:"warmup" help:"steps to the peak of the learning rate"`
+	Warmup      int     `toml:"warmup" flag:"warmup" help:"steps to the peak of the learning rate, at most a quarter of all"`
 	MinLR       float64 `toml:"min_lr" flag:"min-lr" help:"last learning rate, as a factor of the peak"`
 	Beta1       float64 `toml:"beta1" flag:"beta1" help:"AdamW β1"`
 	Beta2       float64 `toml:"beta2" flag:"beta2" help:"AdamW β2"`
@@ -64,12 +65,12 @@ type Config struct {
 // Model chooses the architecture, where the stage leaves a choice.
 type Model struct {
 	// of the autoencoder
-	EncoderLayers int     `toml:"encoder_layers" flag:"encoder-layers" stages:"vae sllm" help:"layers of the encoder"`
-	DecoderLayers int     `toml:"decoder_layers" flag:"decoder-layers" stages:"vae sllm" help:"layers of the decoder"`
+	EncoderLayers int     `toml:"encoder_layers,omitempty" flag:"encoder-layers" stages:"vae sllm" help:"layers of the encoder"`
+	DecoderLayers int     `toml:"decoder_layers,omitempty" flag:"decoder-layers" stages:"vae sllm" help:"layers of the decoder"`
 	DecoderCopies string  `toml:"decoder_copies" flag:"decoder-copies" stages:"vae sllm" help:"base layers that the decoder's start from, such as 0,7; empty: the default choice"`
 	Fresh         bool    `toml:"fresh_layers" flag:"fresh-layers" stages:"vae sllm" help:"start the autoencoder's layers at random, not as copies of the base's"`
 	PaperBlocks   bool    `toml:"paper_blocks" flag:"paper-blocks" stages:"vae sllm" help:"the paper's post-norm blocks, fixed positions and untied head"`
-	Latents       int     `toml:"latents" flag:"latents" stages:"vae sllm" help:"latents of a sentence (K)"`
+	Latents       int     `toml:"latents,omitempty" flag:"latents" stages:"vae sllm" help:"latents of a sentence (K)"`
 	LatentEvery   int     `toml:"latent_every" flag:"latent-every" stages:"vae sllm" help:"one latent for every N tokens, instead of --latents; 0: off"`
 	Context       int     `toml:"context" flag:"context" stages:"vae sllm" help:"raw tokens before the sentence that the decoder sees"`
 	Gamma         float64 `toml:"focal_gamma" flag:"focal-gamma" stages:"vae sllm" help:"exponent of the focal loss; 0: cross-entropy"`
@@ -78,12 +79,12 @@ type Model struct {
 	AELoss float64 `toml:"autoencoding_loss" flag:"autoencoding-loss" stages:"sllm" help:"weight of the reconstruction loss mixed into sentence-level training"`
 	Null   bool    `toml:"null_latents" flag:"null-latents" stages:"sllm" help:"train the control whose decoder gets no plan"`
 	// of a token-level model from scratch: a Llama
-	HiddenSize int `toml:"hidden_size" flag:"hidden-size" stages:"lm" help:"of a model from scratch"`
-	NumLayers  int `toml:"num_hidden_layers" flag:"layers" stages:"lm" help:"of a model from scratch"`
-	NumHeads   int `toml:"num_attention_heads" flag:"heads" stages:"lm" help:"of a model from scratch"`
-	NumKVHeads int `toml:"num_key_value_heads" flag:"kv-heads" stages:"lm" help:"of a model from scratch"`
-	FFNDim     int `toml:"ffn_dim" flag:"ffn" stages:"lm" help:"feed-forward size of a model from scratch"`
-	Positions  int `toml:"max_position_embeddings" flag:"positions" stages:"lm" help:"longest sequence of a model from scratch"`
+	HiddenSize int `toml:"hidden_size,omitempty" flag:"hidden-size" stages:"lm" help:"of a model from scratch"`
+	NumLayers  int `toml:"num_hidden_layers,omitempty" flag:"layers" stages:"lm" help:"of a model from scratch"`
+	NumHeads   int `toml:"num_attention_heads,omitempty" flag:"heads" stages:"lm" help:"of a model from scratch"`
+	NumKVHeads int `toml:"num_key_value_heads,omitempty" flag:"kv-heads" stages:"lm" help:"of a model from scratch"`
+	FFNDim     int `toml:"ffn_dim,omitempty" flag:"ffn" stages:"lm" help:"feed-forward size of a model from scratch"`
+	Positions  int `toml:"max_position_embeddings,omitempty" flag:"positions" stages:"lm" help:"longest sequence of a model from scratch"`
 }
 
 // Default returns the configuration of a stage before presets and flags.
@@ -187,6 +188,22 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
+// drop sets to zero what has no effect: the choices of other stages, and the sizes of a model from scratch where there is
+// a base.
+func (c *Config) drop() {
+	m := reflect.ValueOf(&c.Model).Elem()
+	for i := range m.NumField() {
+		stages := m.Type().Field(i).Tag.Get("stages")
+		if stages != "" && !slices.Contains(strings.Fields(stages), string(c.Stage)) {
+			m.Field(i).SetZero()
+		}
+	}
+	if c.Base != "" {
+		m := &c.Model
+		m.HiddenSize, m.NumLayers, m.NumHeads, m.NumKVHeads, m.FFNDim, m.Positions = 0, 0, 0, 0, 0, 0
+	}
+}
+
 // encode returns config.toml.
 func (c *Config) encode() ([]byte, error) {
 	var b bytes.Buffer
@@ -214,7 +231,7 @@ func differences(old, now *Config) []string {
 	var walk func(prefix string, a, b reflect.Value)
 	walk = func(prefix string, a, b reflect.Value) {
 		for i := range a.NumField() {
-			name := a.Type().Field(i).Tag.Get("toml")
+			name, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("toml"), ",")
 			switch x, y := a.Field(i), b.Field(i); {
 			case name == "-" || prefix == "" && free[name]:
 			case x.Kind() == reflect.Struct:

@@ -132,8 +132,12 @@ func TestPositions(t *testing.T) {
 		t.Errorf("pieces that fit: %v", err)
 	}
 	c.Base, c.Tokenizer = writeFolder(t, f), ""
+	if _, err = Run(t.Context(), c, cpu.New(), discard{}); err != nil { // a run cuts its pieces to fit
+		t.Error(err)
+	}
+	c.Stage, c.Out, c.Sentences = SLLM, filepath.Join(t.TempDir(), "s"), 40
 	_, err = Run(t.Context(), c, cpu.New(), discard{})
-	mustContain(t, err, "position")
+	mustContain(t, err, "fewer --sentences")
 }
 
 type discard struct{}

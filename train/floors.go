@@ -8,6 +8,9 @@ import (
 	"svae/data"
 )
 
+// Floor is what Result.Kind says of a model without layers.
+const Floor = "floor"
+
 // Floors scores two models without layers, counted on one data set, on another: a unigram, and a bigram with
 // interpolated Witten-Bell smoothing (Witten & Bell 1991; Chen & Goodman 1996, §2.5). They predict the ends of documents
 // as a token-level model does. A base above the bigram makes every comparison void.
@@ -23,8 +26,8 @@ func Floors(ctx context.Context, counted, scored *data.Dataset, c EvalConfig) (u
 		n.count(d.IDs)
 	}
 	c.BatchTokens = max(c.BatchTokens, 1)
-	us := &scorer{cfg: c, res: Result{Model: "unigram", Kind: "floor"}}
-	bs := &scorer{cfg: c, res: Result{Model: "bigram (Witten-Bell)", Kind: "floor"}}
+	us := &scorer{cfg: c, res: Result{Model: "unigram", Kind: Floor}}
+	bs := &scorer{cfg: c, res: Result{Model: "bigram (Witten-Bell)", Kind: Floor}}
 	err = batches(ctx, scored, c, 0, func(b *data.Batch) error {
 		u, w := make([]Nats, b.Pieces()), make([]Nats, b.Pieces())
 		for p := range u {

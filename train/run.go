@@ -52,6 +52,7 @@ func Run(ctx context.Context, c Config, be kernels.Backend, w io.Writer) (Summar
 	if err := c.Validate(); err != nil {
 		return Summary{}, err
 	}
+	c.drop()
 	unlock, err := c.prepare()
 	if err != nil {
 		return Summary{}, err
@@ -96,7 +97,11 @@ func open(c *Config, be kernels.Backend) (*run, error) {
 			return nil, err
 		}
 	}
-	r.loader, err = data.NewLoader(ds, data.LoaderConfig{Sentences: c.Sentences, Tokens: c.PieceTokens, BatchTokens: c.BatchTokens,
+	tokens, err := r.model.pieceTokens(c.Sentences, c.PieceTokens)
+	if err != nil {
+		return nil, err
+	}
+	r.loader, err = data.NewLoader(ds, data.LoaderConfig{Sentences: c.Sentences, Tokens: tokens, BatchTokens: c.BatchTokens,
 		Seed: c.Seed, Shuffle: true, RandomStart: true, Context: r.model.context()}, r.state.Position)
 	if err != nil {
 		return nil, err
@@ -264,6 +269,7 @@ func (c *Config) checkResume(path string) error {
 	if err := was.ReadFile(path); err != nil {
 		return err
 	}
+	was.drop()
 	c.Base, c.Graft, c.Tokenizer = was.Base, was.Graft, was.Tokenizer // all of it is in the checkpoint
 	ds := differences(&was, c)
 	for _, d := range ds {

@@ -34,7 +34,7 @@ func newFolder(c *Config, be kernels.Backend, meta *data.Meta) (*sllm.Folder, er
 			return nil, err
 		}
 		if base.Kind != sllm.KindLM {
-			return nil, fmt.Errorf("%s: is a %s, want a token-level model as the base", c.Base, base.Kind)
+			return nil, fmt.Errorf("%s: is of kind %s, want a token-level model as the base", c.Base, base.Kind)
 		}
 		f.Files, f.Raw = base.Files, base.Raw
 	}
@@ -270,6 +270,34 @@ func fits(a *vae.Arch, pos []int32) error {
 		return fmt.Errorf("a piece needs %d positions, the model has %d (cut pieces shorter with --sentences or --piece-tokens)", n, a.Positions)
 	}
 	return nil
+}
+
+// pieceTokens returns the most tokens that a piece may have: what was asked for, or what the positions of a token-level
+// model leave room for. It refuses more sentences than a sentence-level model has positions for.
+func (m *model) pieceTokens(sentences, asked int) (int, error) {
+	switch f := m.folder; f.Kind {
+	case sllm.KindLM:
+		return PieceLimit(f, asked), nil
+	case sllm.KindSLLM:
+		v := &f.SLLM.VAE
+		if n := (sentences + 1) * v.LatentCount(v.MaxSentence); n > f.SLLM.Base.Positions {
+			return 0, fmt.Errorf("%d sentences may need %d positions, the base has %d (give fewer --sentences)", sentences, n, f.SLLM.Base.Positions)
+		}
+	}
+	return asked, nil
+}
+
+// PieceLimit returns the most tokens of a piece that a model's positions allow, no more than asked for; 0 is no limit.
+// Sentence-level models have a position for each sentence and set none.
+func PieceLimit(f *sllm.Folder, asked int) int {
+	if f.Kind != sllm.KindLM {
+		return asked
+	}
+	most := f.LM.Positions - 1
+	if asked > 0 {
+		most = min(most, asked)
+	}
+	return most
 }
 
 // context is how many raw tokens before a piece the model wants.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -42,6 +44,9 @@ func convert(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.ids < r.vocab*9/10 {
+		fmt.Fprintf(c.App.ErrWriter, "warning: the tokenizer has %d ids for a vocabulary of %d: is it this model's?\n", r.ids, r.vocab)
+	}
 	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d weights from %s\n", c.Args().Get(1), r.family, r.tensors, r.elements, strings.Join(r.files, ", "))
 	if len(r.skipped) > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "skipped %d values that are not tensors, such as %s\n", len(r.skipped), r.skipped[0])
@@ -58,13 +63,14 @@ type convertOptions struct {
 type converted struct {
 	family            string
 	tensors, elements int
+	ids, vocab        int // of the tokenizer, of the model
 	files, skipped    []string
 }
 
 // convertFolder writes the model of a source as a model folder. Nothing is written before everything has been checked.
 func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
-	if _, err := os.Stat(dst); err == nil && !o.force {
-		return r, fmt.Errorf("%s: exists already (--force replaces it)", dst)
+	if err := replaceable(src, dst, o.force); err != nil {
+		return r, err
 	}
 	src = newest(src)
 	w, err := checkpoints.Open(src) // first: a file that is refused must not be asked for its config
@@ -83,9 +89,10 @@ func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
 		}
 		f.Files = tok.Files()
 	}
-	if err := checkTokenizer(f); err != nil {
+	if r.ids, err = checkTokenizer(f); err != nil {
 		return r, err
 	}
+	r.vocab = f.Arch().VocabSize
 	ws := f.Weights()
 	found, err := sllm.Match(ws, w)
 	if err != nil {
@@ -108,29 +115,58 @@ func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
 	return r, writeModel(f, out, dst, o.force)
 }
 
-// checkTokenizer refuses a folder whose tokenizer does not load or knows more tokens than the model.
-func checkTokenizer(f *sllm.Folder) error {
+// replaceable refuses a destination whose replacement would lose anything but a model folder of this program's making.
+func replaceable(src, dst string, force bool) error {
+	es, err := os.ReadDir(dst)
+	st, statErr := os.Stat(dst)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case statErr == nil && !st.IsDir():
+		return fmt.Errorf("%s: exists and is a file (give another DST)", dst)
+	case err != nil:
+		return err
+	case !force:
+		return fmt.Errorf("%s: exists already (--force replaces a model folder)", dst)
+	}
+	a, errA := filepath.Abs(src)
+	b, errB := filepath.Abs(dst)
+	if errA != nil || errB != nil || a == b || strings.HasPrefix(a, b+string(filepath.Separator)) {
+		return fmt.Errorf("%s: holds the source (give another DST)", dst)
+	}
+	ours := append([]string{"config.json", "model.safetensors", checkpoints.ManifestName}, sllm.TokenizerFiles...)
+	for _, e := range es {
+		if !e.Type().IsRegular() || !slices.Contains(ours, e.Name()) {
+			return fmt.Errorf("%s: holds %s, which is not a converted model's (give another DST)", dst, e.Name())
+		}
+	}
+	return nil
+}
+
+// checkTokenizer refuses a folder whose tokenizer does not load or knows more tokens than the model, and returns how
+// many it knows.
+func checkTokenizer(f *sllm.Folder) (ids int, err error) {
 	if len(f.Files) == 0 {
-		return fmt.Errorf("%s: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt; --tokenizer DIR names another folder)", f.Path)
+		return 0, fmt.Errorf("%s: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt; --tokenizer DIR names another folder)", f.Path)
 	}
 	tmp, err := os.MkdirTemp("", "svae-tokenizer-")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer os.RemoveAll(tmp)
 	for name, b := range f.Files {
 		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o666); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	tok, err := tokenizer.Load(tmp)
 	if err != nil {
-		return fmt.Errorf("%s: %s", f.Path, strings.ReplaceAll(err.Error(), tmp+string(filepath.Separator), ""))
+		return 0, fmt.Errorf("%s: %s", f.Path, strings.ReplaceAll(err.Error(), tmp+string(filepath.Separator), ""))
 	}
 	if n := tok.VocabSize(); n > f.Arch().VocabSize {
-		return fmt.Errorf("%s: the tokenizer has %d ids, config.json says vocab_size %d", f.Path, n, f.Arch().VocabSize)
+		return 0, fmt.Errorf("%s: the tokenizer has %d ids, config.json says vocab_size %d", f.Path, n, f.Arch().VocabSize)
 	}
-	return nil
+	return tok.VocabSize(), nil
 }
 
 // finite reads a tensor and refuses it if a value is not finite.

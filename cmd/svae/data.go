@@ -66,6 +66,10 @@ func dataBuild(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if h := c.Float64("holdout"); h > 0 && (r.Heldout.Documents == 0 || r.Train.Documents == 0) {
+		n := r.Train.Documents + r.Heldout.Documents
+		fmt.Fprintf(c.App.ErrWriter, "warning: of %d documents %d were held out (--split REGEX cuts a text into documents)\n", n, r.Heldout.Documents)
+	}
 	if c.Bool("json") {
 		return printJSON(c, r)
 	}

@@ -18,6 +18,7 @@ import (
 // report is what a demo found out: report.json.
 type report struct {
 	Scale   scale             `json:"scale"`
+	Version string            `json:"version"`
 	Machine string            `json:"machine"`
 	GFLOPS  float64           `json:"gemm_gflops"`
 	Seconds float64           `json:"seconds"`
@@ -236,6 +237,7 @@ func (d *demoRun) finish() error {
 func (d *demoRun) save() error {
 	r := &d.report
 	r.Scale, r.Seconds = d.scale, time.Since(d.begin).Seconds()
+	r.Version = version()
 	r.Machine = fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
@@ -257,7 +259,7 @@ func (d *demoRun) markdown() string {
 	if r.Note != "" {
 		fmt.Fprintf(&b, "**%s**\n\n", r.Note)
 	}
-	fmt.Fprintf(&b, "# svae demo, scale %s\n\n%s, %.0f GFLOP/s, %.0f seconds in all.\n\n", r.Scale.Name, r.Machine, r.GFLOPS, r.Seconds)
+	fmt.Fprintf(&b, "# svae demo, scale %s\n\nsvae %s, %s, %.0f GFLOP/s, %.0f seconds in all.\n\n", r.Scale.Name, r.Version, r.Machine, r.GFLOPS, r.Seconds)
 	fmt.Fprintf(&b, "Held-out chapters of Moby-Dick: %d tokens, %d bytes. Pieces of 20 sentences, each from a cold start.\n\n", r.Heldout.Tokens, r.Heldout.Bytes)
 	fmt.Fprintf(&b, "```\n%s```\n\n## Autoencoder\n\nSentences that come back exactly, written freely:\n\n| tokens | sentences | exact |\n|---|---:|---:|\n", d.table(""))
 	for _, k := range append(r.Recon.Lengths, r.Recon.All) {
@@ -267,7 +269,7 @@ func (d *demoRun) markdown() string {
 	}
 	fmt.Fprintf(&b, "\n## Writing\n\n```\n%s```\n", d.speeds(""))
 	for _, s := range r.Speed {
-		fmt.Fprintf(&b, "\n**%s** %s*%s*\n", s.Model, demoPrompt, strings.ReplaceAll(s.Text, "\n", " "))
+		fmt.Fprintf(&b, "\n%s:\n\n> **%s** %s\n", s.Model, demoPrompt, strings.ReplaceAll(strings.TrimSpace(s.Text), "\n", "\n> "))
 	}
 	fmt.Fprintf(&b, "\n![losses](losses.png)\n")
 	return b.String()

@@ -26,12 +26,12 @@ are over the tokens of the text. All models see the same pieces of the documents
 
    svae eval ppl --model base,run --data shards/heldout --floors shards/train --latents real,none,shuffled`,
 			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "model", Usage: "model `FOLDERS` or runs, separated by commas"},
+				&cli.StringSliceFlag{Name: "model", Usage: "model `FOLDERS` or runs, separated by commas"},
 				&cli.StringFlag{Name: "data", Usage: "`FOLDER` of shards to score"},
 				&cli.StringFlag{Name: "floors", Usage: "also score a unigram and a Witten-Bell bigram counted on these shards (`FOLDER`)"},
 				&cli.StringFlag{Name: "latents", Usage: "plans given to a sentence-level model's decoder: real, none or shuffled, separated by commas", Value: "real"},
 				&cli.IntFlag{Name: "sentences", Usage: "most sentences of a piece; 0: no limit", Value: 20},
-				&cli.IntFlag{Name: "piece-tokens", Usage: "most tokens of a piece; 0: no limit"},
+				&cli.IntFlag{Name: "piece-tokens", Usage: "most tokens of a piece; 0: what the positions of all models allow"},
 				&cli.BoolFlag{Name: "truncate", Usage: "score only the first --piece-tokens tokens of each document, and no end"},
 				&cli.Int64Flag{Name: "max-bytes", Usage: "stop after about this many bytes; 0: all"},
 				&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
@@ -90,9 +90,14 @@ func evalPPL(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	models := strings.Split(c.String("model"), ",")
+	models := modelPaths(c)
 	if cfg.Truncate {
 		if cfg.TokenBytes, err = tokenBytes(models[0]); err != nil {
+			return err
+		}
+	}
+	if !cfg.Truncate {
+		if cfg.PieceTokens, err = pieceTokens(models, cfg.PieceTokens); err != nil {
 			return err
 		}
 	}
@@ -123,7 +128,7 @@ func evalPPL(c *cli.Context) error {
 
 // pplConfig reads the flags of eval ppl.
 func pplConfig(c *cli.Context) (cfg train.EvalConfig, plans []sllm.Latents, err error) {
-	if err := cmp.Or(noArgs(c), require(c, "model", "data")); err != nil {
+	if err := cmp.Or(noArgs(c), require(c, "data")); err != nil {
 		return cfg, nil, err
 	}
 	for _, name := range strings.Split(c.String("latents"), ",") {
@@ -136,14 +141,37 @@ func pplConfig(c *cli.Context) (cfg train.EvalConfig, plans []sllm.Latents, err 
 	cfg = train.EvalConfig{Sentences: c.Int("sentences"), PieceTokens: c.Int("piece-tokens"), Truncate: c.Bool("truncate"),
 		BatchTokens: 2048, MaxBytes: c.Int64("max-bytes"), Seed: 1}
 	switch {
-	case slices.Contains(strings.Split(c.String("model"), ","), ""):
-		err = usagef("--model %q names an empty folder", c.String("model"))
+	case len(modelPaths(c)) == 0:
+		err = usagef("--model is missing (%s --help)", c.Command.HelpName)
+	case slices.Contains(modelPaths(c), ""):
+		err = usagef("--model names an empty folder")
 	case cfg.Sentences < 0 || cfg.PieceTokens < 0 || cfg.MaxBytes < 0:
 		err = usagef("--sentences, --piece-tokens and --max-bytes must not be negative")
 	case cfg.Truncate && cfg.PieceTokens == 0:
 		err = usagef("--truncate needs --piece-tokens")
 	}
 	return cfg, plans, err
+}
+
+// pieceTokens returns the most tokens that a piece may have so that all models have positions for it.
+func pieceTokens(models []string, most int) (int, error) {
+	for _, path := range models {
+		f, err := sllm.ReadConfig(path)
+		if err != nil {
+			return 0, err
+		}
+		most = train.PieceLimit(f, most)
+	}
+	return most, nil
+}
+
+// modelPaths returns the folders that --model names, once or several times.
+func modelPaths(c *cli.Context) []string {
+	paths := c.StringSlice("model")
+	for i := range paths {
+		paths[i] = strings.TrimSpace(paths[i])
+	}
+	return paths
 }
 
 // scoreModel scores one model, a sentence-level one once for each kind of plan.
@@ -193,7 +221,14 @@ func printScores(c *cli.Context, rs []train.Result) error {
 		if l == "" {
 			l = "-"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%.4f\t%.4f-%.4f\t%.4f\t%.4f\t%.2f\t%.2f\t%.3f\n", r.Model, l, r.BPB, r.Low, r.High, r.BPBEnds, r.BPBStops, r.PPL, r.TokenPPL, r.Accuracy)
+		interval, top := "-", "-"
+		if r.Documents > 1 {
+			interval = fmt.Sprintf("%.4f-%.4f", r.Low, r.High)
+		}
+		if r.Kind != train.Floor {
+			top = fmt.Sprintf("%.3f", r.Accuracy)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%.4f\t%s\t%.4f\t%.4f\t%.2f\t%.2f\t%s\n", r.Model, l, r.BPB, interval, r.BPBEnds, r.BPBStops, r.PPL, r.TokenPPL, top)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -245,6 +280,9 @@ func evalRecon(c *cli.Context) error {
 	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "TOKENS\tSENTENCES\tEXACT\tSHARE\tFIRST ERROR AT")
 	for _, b := range append(r.Lengths, r.All) {
+		if b.Sentences == 0 {
+			continue
+		}
 		fmt.Fprintf(tw, "%s\t%d\t%d\t%.1f %%\t%.0f %% of the length\n", b.Tokens, b.Sentences, b.Exact, 100*b.Share, 100*b.FirstError)
 	}
 	return tw.Flush()

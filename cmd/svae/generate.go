@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +29,7 @@ func generateCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "model `FOLDER` or run"},
 			&cli.StringFlag{Name: "prompt", Usage: "`TEXT` to continue"},
-			&cli.StringFlag{Name: "in", Usage: "`FILE` to continue; - is the standard input"},
+			&cli.StringFlag{Name: "in", Usage: "`FILE` to continue, without its last line break; - is the standard input"},
 			&cli.StringFlag{Name: "out", Usage: "`FILE` to write the text to, instead of the standard output"},
 			&cli.Float64Flag{Name: "temperature", Usage: "0 takes the most probable token"},
 			&cli.IntFlag{Name: "top-k", Usage: "choose among the k most probable tokens; 0: all"},
@@ -146,13 +146,18 @@ func (c *capped) write(s string) bool {
 	return c.err == nil && !c.full
 }
 
-func generate(c *cli.Context) (err error) {
+func generate(c *cli.Context) error {
 	if err := cmp.Or(noArgs(c), require(c, "model")); err != nil {
 		return err
 	}
 	s := vae.Sampling{Temperature: c.Float64("temperature"), TopK: c.Int("top-k"), TopP: c.Float64("top-p"), Seed: c.Uint64("seed")}
 	if err := s.Validate(); err != nil {
 		return usageError{err}
+	}
+	for _, name := range []string{"top-k", "top-p", "seed"} {
+		if s.Temperature == 0 && c.IsSet(name) {
+			return usagef("--%s has no effect without a --temperature above 0", name)
+		}
 	}
 	l := limits{c.Int("max-tokens"), c.Int("max-sentences"), c.Int("max-bytes"), c.Bool("ignore-stop")}
 	if l.tokens < 1 || l.tokens > 1<<20 || l.sentences < 0 || l.bytes < 0 {
@@ -178,20 +183,21 @@ func generate(c *cli.Context) (err error) {
 		}
 		return g.roundTrip(c, prompt, s)
 	}
+	var file bytes.Buffer
 	w := c.App.Writer
-	if path := c.String("out"); path != "" {
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		w = f
+	if c.String("out") != "" {
+		w = &file
 	}
 	if c.Bool("echo") {
 		io.WriteString(w, prompt)
 	}
 	res, err := g.run(c.Context, prompt, s, l, w)
-	fmt.Fprintln(w)
+	if err == nil || res.Tokens > 0 {
+		fmt.Fprintln(w)
+	}
+	if path := c.String("out"); path != "" && err == nil {
+		err = os.WriteFile(path, file.Bytes(), 0o666)
+	}
 	if err == nil && c.Bool("stats") {
 		printStats(c.App.ErrWriter, res)
 	}
@@ -222,7 +228,7 @@ func readPrompt(c *cli.Context) (string, error) {
 	if err == nil && len(b) > most {
 		err = fmt.Errorf("%s: the prompt is longer than %d bytes", path, most)
 	}
-	return string(b), err
+	return strings.TrimSuffix(string(b), "\n"), err
 }
 
 // roundTrip prints every sentence of the prompt as the autoencoder writes it again.

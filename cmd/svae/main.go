@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -63,8 +64,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:  "svae",
-		Usage: "sentence-level language models: train, convert, measure, generate",
+		Name:    "svae",
+		Version: version(),
+		Usage:   "sentence-level language models: train, convert, measure, generate",
 		Description: `Start with the demo, which needs nothing but this program:
 
    svae demo
@@ -109,6 +111,19 @@ or with your own text and a Hugging Face folder:
 	}
 	walk(app.Commands)
 	return app
+}
+
+// version names the commit that the binary was built from, where the build recorded it.
+func version() string {
+	v := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v = s.Value[:min(12, len(s.Value))]
+			}
+		}
+	}
+	return v
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {

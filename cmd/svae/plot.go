@@ -37,6 +37,8 @@ func plotLosses(path, dir string, runs []string) error {
 		p.Legend.Add(run, l)
 	}
 	p.Add(plotter.NewGrid())
+	p.X.Min, p.Y.Max = 0, p.Y.Max*1.05
+	p.Legend.YOffs, p.Legend.XOffs, p.Legend.Padding = -vg.Points(8), -vg.Points(4), vg.Points(3)
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, path)
 }
 
