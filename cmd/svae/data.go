@@ -76,21 +76,33 @@ func dataBuild(c *cli.Context) error {
 	w := c.App.Writer
 	line := func(name string, n data.Counts) {
 		if n.Documents > 0 {
-			fmt.Fprintf(w, "%-8s %d documents, %d sentences, %d tokens, %d bytes (%.1f tokens a sentence, %.2f bytes a token)\n", name, n.Documents,
-				n.Sentences, n.Tokens, n.Bytes, float64(n.Tokens)/float64(max(1, n.Sentences)), float64(n.Bytes)/float64(max(1, n.Tokens)))
+			fmt.Fprintf(w, "%-8s %s, %s, %s, %d bytes (%.1f tokens a sentence, %.2f bytes a token)\n", name, plural(n.Documents, "document", "documents"),
+				plural(n.Sentences, "sentence", "sentences"), plural(n.Tokens, "token", "tokens"), n.Bytes, float64(n.Tokens)/float64(max(1, n.Sentences)), float64(n.Bytes)/float64(max(1, n.Tokens)))
 		}
 	}
 	line("train", r.Train)
 	line("heldout", r.Heldout)
-	fmt.Fprintf(w, "%d shards in %s", r.Shards, c.String("out"))
+	fmt.Fprintf(w, "%s in %s", plural(int64(r.Shards), "shard", "shards"), c.String("out"))
 	for _, n := range []struct {
-		n    int64
-		what string
-	}{{r.BadLines, "bad lines"}, {r.Empty, "empty documents"}, {r.Duplicates, "repeated ids"}, {r.Replaced, "bytes replaced by U+FFFD"}, {r.Dropped, "bytes dropped by the segmenter"}} {
+		n         int64
+		one, many string
+	}{{r.BadLines, "bad line", "bad lines"}, {r.Empty, "empty document left out", "empty documents left out"}, {r.Duplicates, "repeated id (kept)", "repeated ids (kept)"},
+		{r.Replaced, "invalid sequence replaced by U+FFFD", "invalid sequences replaced by U+FFFD"}, {r.Dropped, "byte dropped by the segmenter", "bytes dropped by the segmenter"}} {
 		if n.n > 0 {
-			fmt.Fprintf(w, ", %d %s", n.n, n.what)
+			fmt.Fprintf(w, ", %s", plural(n.n, n.one, n.many))
 		}
+	}
+	if r.BadLines > 0 && c.String("bad-lines") == data.BadQuarantine {
+		fmt.Fprint(w, " (bad lines are in quarantine.jsonl)")
 	}
 	fmt.Fprintln(w)
 	return nil
+}
+
+// plural counts things.
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
