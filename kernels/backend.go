@@ -46,8 +46,9 @@ type Attention struct {
 //	X, DX (N, D)    W, DW (V, D)    B, DB (V) or absent    Nats (N)    Targets, Top (N)
 //
 // With Gamma > 0 the loss of a row is the focal loss (1-p)^Gamma·nats (Lin et al. 2017); Nats holds plain nats all the
-// same. A negative target is ignored: its loss, nats and gradient are 0. DX, DW and DB, each unless absent, are overwritten with the gradient of the sum of the row losses. Top, unless
-// nil, gets the best token of each row (the lowest id of equals).
+// same. A negative target is ignored: its loss, nats and gradient are 0. DX, DW and DB, each unless absent, are
+// overwritten with the gradient of the sum of the row losses. Top, unless nil, gets the best token of each row (the lowest
+// id of equals).
 type Xent struct {
 	Nats, DX, DW, DB Buf
 	X, W, B          Buf
