@@ -79,7 +79,6 @@ or with your own text and a Hugging Face folder:
    svae eval ppl --model base,run --data shards/heldout
    svae generate --model run --prompt "Once upon a time"`,
 		Writer: stdout, ErrWriter: stderr,
-		HideHelpCommand:      true,
 		EnableBashCompletion: true,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound:      nil,
