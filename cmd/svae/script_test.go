@@ -195,7 +195,7 @@ func examples(ts *testscript.TestScript, path []string, text string) {
 		}
 	}
 	if strings.Contains(text, "'FOLDER'") {
-		ts.Fatalf("the help of svae %v shows a placeholder in quotes", path)
+		ts.Fatalf("the help of svae %v shows the name of a value in quotes", path)
 	}
 }
 

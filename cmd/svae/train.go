@@ -40,15 +40,15 @@ func fields(c *train.Config, f func(flag, help string, v reflect.Value)) {
 			if v.Field(i).Kind() == reflect.Struct {
 				walk(v.Field(i))
 			} else if name := tag.Get("flag"); name != "" && (tag.Get("stages") == "" || slices.Contains(strings.Fields(tag.Get("stages")), string(c.Stage))) {
-				f(name, placeholder.ReplaceAllString(tag.Get("help"), "`$1`"), v.Field(i))
+				f(name, valueName.ReplaceAllString(tag.Get("help"), "`$1`"), v.Field(i))
 			}
 		}
 	}
 	walk(reflect.ValueOf(c).Elem())
 }
 
-// placeholder is a word that stands for a flag's value. Struct tags cannot hold the backticks that package cli wants.
-var placeholder = regexp.MustCompile("'([A-Z]+)'")
+// valueName matches a word that stands for a flag's value. Struct tags cannot hold the backticks that package cli wants.
+var valueName = regexp.MustCompile("'([A-Z]+)'")
 
 func trainFlags(s train.Stage) []cli.Flag {
 	flags := []cli.Flag{
