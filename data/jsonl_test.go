@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -82,6 +83,7 @@ func FuzzJSONL(f *testing.F) {
 	f.Add([]byte(`{"id": 606, "content": "The id of this line is a number"}`))
 	f.Add([]byte("{\"content\":\"\xff\\u0000\"}"))
 	f.Add([]byte(`{"content":"a","content":[[[]]]}`))
+	f.Add([]byte(`{"content":"a"}"Content":[[[]]],`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := parseLine(text)
 		var want map[string]any
@@ -90,7 +92,7 @@ func FuzzJSONL(f *testing.F) {
 		jsonErr := d.Decode(&want)
 		if jsonErr == nil {
 			if _, e := d.Token(); e != io.EOF {
-				jsonErr = e
+				jsonErr = errors.New("text after the object")
 			}
 		}
 		content, isText := want["content"].(string)
