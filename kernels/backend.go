@@ -8,12 +8,17 @@ var ErrNotBuilt = errors.New("this binary was built without GPU support")
 // Act is an activation function applied to the output of a linear map.
 type Act uint8
 
-// The activations. GELU is the exact one, x·Φ(x).
+// The activations. GELU is the exact one, x·Φ(x); GELUTanh its approximation by tanh (Hendrycks & Gimpel 2016, §2),
+// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
 const (
 	None Act = iota
 	ReLU
 	GELU
+	GELUTanh
 )
+
+// KeepsInput says that the gradient of the activation is computed from its input and not from its output.
+func (a Act) KeepsInput() bool { return a == GELU || a == GELUTanh }
 
 // Spans says which key rows each query row may see. Query rows Q[s] to Q[s+1]-1 form segment s; its keys are rows
 // KLo[s] to KHi[s]-1. If Causal, query i of a segment's n queries over its m keys sees the first m-n+i+1 of them (so
@@ -87,10 +92,10 @@ type Backend interface {
 	// ScatterAdd adds rows: dSrc[idx[i]-lo] += dOut[i], in ascending order of i.
 	ScatterAdd(dSrc, dOut Buf, idx []int32, lo, N, R, D int)
 
-	// Linear overwrites out = act(x·wᵀ + b). With GELU and pre not absent, pre keeps x·wᵀ + b for ActBackward.
+	// Linear overwrites out = act(x·wᵀ + b). With a GELU and pre not absent, pre keeps x·wᵀ + b for ActBackward.
 	//	out, pre (N, O)    x (N, I)    w (O, I)    b (O) or absent
 	Linear(out, pre, x, w, b Buf, act Act, N, I, O int)
-	// ActBackward overwrites dPre = dOut·act'(...), reading the output of ReLU or the kept input of GELU.
+	// ActBackward overwrites dPre = dOut·act'(...), reading the output of ReLU or the kept input of a GELU.
 	// dPre may be dOut.
 	ActBackward(dPre, dOut, saved Buf, act Act, n int)
 	LinearBackwardX(dX, dOut, w Buf, N, I, O int) // dX (N, I) = dOut·w, overwritten
@@ -100,6 +105,9 @@ type Backend interface {
 	// SwiGLU overwrites out = silu(gate)·up (Shazeer 2020), all of n elements.
 	SwiGLU(out, gate, up Buf, n int)
 	SwiGLUBackward(dGate, dUp, dOut, gate, up Buf, n int)
+	// GeGLU overwrites out = gelu(gate)·up with the tanh form of GELU, all of n elements.
+	GeGLU(out, gate, up Buf, n int)
+	GeGLUBackward(dGate, dUp, dOut, gate, up Buf, n int)
 
 	// LayerNorm (Ba et al. 2016, §3) and RMSNorm (Zhang & Sennrich 2019) over rows; the variance is the biased one.
 	// mean and rstd (N) are kept for the backward pass unless absent. b may be absent. The backward pass overwrites

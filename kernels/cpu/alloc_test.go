@@ -32,6 +32,7 @@ func TestAllocations(t *testing.T) {
 		"LinearBackwardW":   func() { b.LinearBackwardW(dW, out, x, N, I, O) },
 		"LinearBackwardB":   func() { b.LinearBackwardB(dB, out, N, O) },
 		"ActBackward":       func() { b.ActBackward(out, out, pre, kernels.GELU, N*O) },
+		"GeGLU":             func() { b.GeGLU(out, out, pre, N*O) },
 		"LayerNorm":         func() { b.LayerNorm(dX, mean, rstd, x, bias, bias, 1e-5, N, I) },
 		"LayerNormBackward": func() { b.LayerNormBackward(dX, dB, dB, x, x, bias, mean, rstd, N, I) },
 		"Attention":         func() { b.Attention(at) },

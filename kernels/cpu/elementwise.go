@@ -94,6 +94,8 @@ func (b *Backend) ActBackward(dPre, dOut, saved kernels.Buf, act kernels.Act, n 
 		start(n, func(e *elements, lo, hi int) { reluBack(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi]) }, dPre, dOut, saved).do(b.pool)
 	case kernels.GELU:
 		start(n, func(e *elements, lo, hi int) { geluBack(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi]) }, dPre, dOut, saved).do(b.pool)
+	case kernels.GELUTanh:
+		start(n, func(e *elements, lo, hi int) { geluTanhBack(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi]) }, dPre, dOut, saved).do(b.pool)
 	default:
 		start(n, func(e *elements, lo, hi int) { copy(e.a[lo:hi], e.b[lo:hi]) }, dPre, dOut).do(b.pool)
 	}
@@ -108,6 +110,18 @@ func (b *Backend) SwiGLU(out, gate, up kernels.Buf, n int) {
 func (b *Backend) SwiGLUBackward(dGate, dUp, dOut, gate, up kernels.Buf, n int) {
 	start(n, func(e *elements, lo, hi int) {
 		swigluBack(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi], e.d[lo:hi], e.e[lo:hi])
+	}, dGate, dUp, dOut, gate, up).do(b.pool)
+}
+
+// GeGLU is kernels.Backend's.
+func (b *Backend) GeGLU(out, gate, up kernels.Buf, n int) {
+	start(n, func(e *elements, lo, hi int) { geglu(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi]) }, out, gate, up).do(b.pool)
+}
+
+// GeGLUBackward is kernels.Backend's.
+func (b *Backend) GeGLUBackward(dGate, dUp, dOut, gate, up kernels.Buf, n int) {
+	start(n, func(e *elements, lo, hi int) {
+		gegluBack(e.a[lo:hi], e.b[lo:hi], e.c[lo:hi], e.d[lo:hi], e.e[lo:hi])
 	}, dGate, dUp, dOut, gate, up).do(b.pool)
 }
 

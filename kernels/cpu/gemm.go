@@ -242,6 +242,8 @@ func (g *gemm) finish(i0, i1, j0, j1 int) {
 			relu(row, row)
 		case kernels.GELU:
 			gelu(row, row)
+		case kernels.GELUTanh:
+			geluTanh(row, row)
 		}
 	}
 }

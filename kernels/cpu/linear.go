@@ -11,7 +11,7 @@ func (b *Backend) Linear(out, pre, x, w, bias kernels.Buf, act kernels.Act, N, I
 		kernels.CheckLen(bias, O)
 	}
 	g := gemms.Get().(*gemm)
-	if act == kernels.GELU && !pre.Absent() {
+	if act.KeepsInput() && !pre.Absent() {
 		kernels.CheckLen(pre, N*O)
 		g.pre = pre.F32()
 	}

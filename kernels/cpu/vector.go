@@ -55,6 +55,54 @@ func geluBackGo(dx, dy, x []float32) {
 // phi is the normal distribution function.
 func phi(x float64) float64 { return 0.5 * math.Erfc(-x/math.Sqrt2) }
 
+func geluTanhGo(out, x []float32) {
+	for i := range out {
+		v := float64(x[i])
+		out[i] = float32(v * gate(v))
+	}
+}
+
+func geluTanhBackGo(dx, dy, x []float32) {
+	for i := range dx {
+		_, slope := geluSlope(x[i])
+		dx[i] = dy[i] * slope
+	}
+}
+
+// The tanh form of GELU is x·sigmoid(geluC·x·(1 + geluCubic·x²)).
+const (
+	geluC     = 1.5957691216057308 // 2·√(2/π)
+	geluCubic = 0.044715
+	geluFar   = 12 // beyond it the sigmoid is 0 or 1 in float32
+)
+
+// gate returns what the tanh form of GELU multiplies x by.
+func gate(x float64) float64 { return sigmoid(geluC * x * (1 + geluCubic*x*x)) }
+
+// geluSlope returns the tanh form of GELU and its derivative.
+func geluSlope(x float32) (y, slope float32) {
+	v := float64(x)
+	s := gate(v)
+	near := min(max(v, -geluFar), geluFar)
+	return float32(v * s), float32(s + near*s*(1-s)*geluC*(1+3*geluCubic*near*near))
+}
+
+func gegluGo(out, gate, up []float32) {
+	for i := range out {
+		y, _ := geluSlope(gate[i])
+		out[i] = y * up[i]
+	}
+}
+
+func gegluBackGo(dGate, dUp, dOut, gate, up []float32) {
+	for i := range dGate {
+		y, slope := geluSlope(gate[i])
+		d, u := dOut[i], up[i]
+		dGate[i] = d * u * slope
+		dUp[i] = d * y
+	}
+}
+
 func swigluGo(out, gate, up []float32) {
 	for i := range out {
 		g := float64(gate[i])

@@ -157,6 +157,96 @@ func geluBack(dx, dy, x []float32) {
 }
 
 //go:noescape
+func geluTanhAVX(out, x *float32, n int)
+
+func geluTanh(out, x []float32) {
+	if !haveAVX2 {
+		geluTanhGo(out, x)
+		return
+	}
+	n := len(out) &^ 7
+	if n > 0 {
+		geluTanhAVX(&out[0], &x[0], n)
+	}
+	if n == len(out) {
+		return
+	}
+	var tOut [8]float32
+	tX := tail(x, n, len(out))
+	geluTanhAVX(&tOut[0], &tX[0], 8)
+	copy(out[n:], tOut[:])
+}
+
+//go:noescape
+func geluTanhBackAVX(dx, dy, x *float32, n int)
+
+func geluTanhBack(dx, dy, x []float32) {
+	if !haveAVX2 {
+		geluTanhBackGo(dx, dy, x)
+		return
+	}
+	n := len(dx) &^ 7
+	if n > 0 {
+		geluTanhBackAVX(&dx[0], &dy[0], &x[0], n)
+	}
+	if n == len(dx) {
+		return
+	}
+	var tDx [8]float32
+	tDy := tail(dy, n, len(dx))
+	tX := tail(x, n, len(dx))
+	geluTanhBackAVX(&tDx[0], &tDy[0], &tX[0], 8)
+	copy(dx[n:], tDx[:])
+}
+
+//go:noescape
+func gegluAVX(out, gate, up *float32, n int)
+
+func geglu(out, gate, up []float32) {
+	if !haveAVX2 {
+		gegluGo(out, gate, up)
+		return
+	}
+	n := len(out) &^ 7
+	if n > 0 {
+		gegluAVX(&out[0], &gate[0], &up[0], n)
+	}
+	if n == len(out) {
+		return
+	}
+	var tOut [8]float32
+	tGate := tail(gate, n, len(out))
+	tUp := tail(up, n, len(out))
+	gegluAVX(&tOut[0], &tGate[0], &tUp[0], 8)
+	copy(out[n:], tOut[:])
+}
+
+//go:noescape
+func gegluBackAVX(dGate, dUp, dOut, gate, up *float32, n int)
+
+func gegluBack(dGate, dUp, dOut, gate, up []float32) {
+	if !haveAVX2 {
+		gegluBackGo(dGate, dUp, dOut, gate, up)
+		return
+	}
+	n := len(dGate) &^ 7
+	if n > 0 {
+		gegluBackAVX(&dGate[0], &dUp[0], &dOut[0], &gate[0], &up[0], n)
+	}
+	if n == len(dGate) {
+		return
+	}
+	var tDgate [8]float32
+	var tDup [8]float32
+	tDout := tail(dOut, n, len(dGate))
+	tGate := tail(gate, n, len(dGate))
+	tUp := tail(up, n, len(dGate))
+	gegluBackAVX(&tDgate[0], &tDup[0], &tDout[0], &tGate[0], &tUp[0], 8)
+	copy(dGate[n:], tDgate[:])
+	copy(dUp[n:], tDup[:len(dGate)-n])
+}
+
+//go:noescape
 func swigluAVX(out, gate, up *float32, n int)
 
 func swiglu(out, gate, up []float32) {

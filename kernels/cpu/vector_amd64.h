@@ -26,6 +26,13 @@
 #define ERFC7 ·consts+736(SB)
 #define ERFC8 ·consts+768(SB)
 #define ERFC9 ·consts+800(SB)
+#define GELUFAR ·consts+832(SB)
+#define GELUNEAR ·consts+864(SB)
+#define MGELUC ·consts+896(SB)
+#define MGELUC3 ·consts+928(SB)
+#define GELUC ·consts+960(SB)
+#define GELUC9 ·consts+992(SB)
+#define MAXFLT ·consts+1024(SB)
 
 // EXP turns x into exp(x), t, u and v being free. Subnormal results are exact to their last bit or one off; a NaN stays.
 #define EXP(x, t, u, v) \
@@ -80,6 +87,34 @@
 	VMOVUPS ONE, t; \
 	VSUBPS p, t, t; \
 	VBLENDVPS x, p, t, p
+
+// GATE sets s to sigmoid(z) for z = GELUC·x + GELUC9/3·x³, by which the tanh form of GELU multiplies x, c to x where s is
+// neither 0 nor 1 and e to exp(-z), t, u and v being free. A NaN stays.
+#define GATE(x, c, s, e, t, u, v) \
+	VMOVUPS GELUFAR, t; \
+	VMINPS x, t, c; \
+	VMOVUPS GELUNEAR, t; \
+	VMAXPS c, t, c; \
+	VMULPS c, c, s; \
+	VMOVUPS MGELUC3, t; \
+	VFMADD213PS MGELUC, s, t; \
+	VMULPS t, c, e; \
+	EXP(e, t, u, v); \
+	VADDPS ONE, e, s; \
+	VMOVUPS ONE, t; \
+	VDIVPS s, t, s
+
+// GATESLOPE sets e to the derivative of x·sigmoid(z) from what GATE left, t and u being free: s + c·s·(1-s)·dz/dx, where
+// 1-s is e·s.
+#define GATESLOPE(c, s, e, t, u) \
+	VMINPS MAXFLT, e, e; \
+	VMULPS s, e, e; \
+	VMULPS s, e, e; \
+	VMULPS c, e, e; \
+	VMULPS c, c, t; \
+	VMOVUPS GELUC9, u; \
+	VFMADD213PS GELUC, t, u; \
+	VFMADD213PS s, u, e
 
 // SUM8 leaves the sum of the eight lanes of the register y (whose low half is x) in X0.
 #define SUM8(y, x) \

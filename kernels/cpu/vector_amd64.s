@@ -38,7 +38,14 @@ WIDE(704, 0xbf700538bf700538) // ERFC6 -0.937579632
 WIDE(736, 0x3fab58313fab5831) // ERFC7 1.33862889
 WIDE(768, 0xbf421fe4bf421fe4) // ERFC8 -0.758299112
 WIDE(800, 0x3e22ffda3e22ffda) // ERFC9 0.159179121
-GLOBL ·consts(SB), RODATA|NOPTR, $832
+WIDE(832, 0x4140000041400000) // GELUFAR 12
+WIDE(864, 0xc1400000c1400000) // GELUNEAR -12
+WIDE(896, 0xbfcc422abfcc422a) // MGELUC -1.59576917
+WIDE(928, 0xbd922279bd922279) // MGELUC3 -0.0713548139
+WIDE(960, 0x3fcc422a3fcc422a) // GELUC 1.59576917
+WIDE(992, 0x3e5b33b63e5b33b6) // GELUC9 0.214064449
+WIDE(1024, 0x7f7fffff7f7fffff) // MAXFLT 3.40282347e+38
+GLOBL ·consts(SB), RODATA|NOPTR, $1056
 
 // func addAVX(out, a, b *float32, n int)
 TEXT ·addAVX(SB), NOSPLIT, $0-32
@@ -166,6 +173,91 @@ loop:
 	VFMADD231PS Y0, Y6, Y1
 	VMULPS (SI)(BX*1), Y1, Y1
 	VMOVUPS Y1, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func geluTanhAVX(out, x *float32, n int)
+TEXT ·geluTanhAVX(SB), NOSPLIT, $0-24
+	MOVQ out+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (SI)(BX*1), Y0
+	GATE(Y0, Y6, Y1, Y2, Y3, Y4, Y5)
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func geluTanhBackAVX(dx, dy, x *float32, n int)
+TEXT ·geluTanhBackAVX(SB), NOSPLIT, $0-32
+	MOVQ dx+0(FP), DI
+	MOVQ dy+8(FP), SI
+	MOVQ x+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (DX)(BX*1), Y0
+	GATE(Y0, Y6, Y1, Y2, Y3, Y4, Y5)
+	GATESLOPE(Y6, Y1, Y2, Y3, Y4)
+	VMULPS (SI)(BX*1), Y2, Y2
+	VMOVUPS Y2, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func gegluAVX(out, gate, up *float32, n int)
+TEXT ·gegluAVX(SB), NOSPLIT, $0-32
+	MOVQ out+0(FP), DI
+	MOVQ gate+8(FP), SI
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (SI)(BX*1), Y0
+	GATE(Y0, Y6, Y1, Y2, Y3, Y4, Y5)
+	VMULPS Y1, Y0, Y0
+	VMULPS (DX)(BX*1), Y0, Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ $32, BX
+	CMPQ BX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+
+// func gegluBackAVX(dGate, dUp, dOut, gate, up *float32, n int)
+TEXT ·gegluBackAVX(SB), NOSPLIT, $0-48
+	MOVQ dGate+0(FP), DI
+	MOVQ dUp+8(FP), SI
+	MOVQ dOut+16(FP), DX
+	MOVQ gate+24(FP), R8
+	MOVQ up+32(FP), R9
+	MOVQ n+40(FP), CX
+	SHLQ $2, CX
+	XORQ BX, BX
+loop:
+	VMOVUPS (R8)(BX*1), Y0
+	GATE(Y0, Y6, Y1, Y2, Y3, Y4, Y5)
+	GATESLOPE(Y6, Y1, Y2, Y3, Y4)
+	VMOVUPS (DX)(BX*1), Y4
+	VMULPS Y1, Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VMULPS (R9)(BX*1), Y4, Y4
+	VMULPS Y2, Y4, Y4
+	VMOVUPS Y4, (DI)(BX*1)
+	VMOVUPS Y0, (SI)(BX*1)
 	ADDQ $32, BX
 	CMPQ BX, CX
 	JLT loop

@@ -9,6 +9,10 @@ func relu(out, x []float32)                           { reluGo(out, x) }
 func reluBack(dx, dy, y []float32)                    { reluBackGo(dx, dy, y) }
 func gelu(out, x []float32)                           { geluGo(out, x) }
 func geluBack(dx, dy, x []float32)                    { geluBackGo(dx, dy, x) }
+func geluTanh(out, x []float32)                       { geluTanhGo(out, x) }
+func geluTanhBack(dx, dy, x []float32)                { geluTanhBackGo(dx, dy, x) }
+func geglu(out, gate, up []float32)                   { gegluGo(out, gate, up) }
+func gegluBack(dGate, dUp, dOut, gate, up []float32)  { gegluBackGo(dGate, dUp, dOut, gate, up) }
 func swiglu(out, gate, up []float32)                  { swigluGo(out, gate, up) }
 func swigluBack(dGate, dUp, dOut, gate, up []float32) { swigluBackGo(dGate, dUp, dOut, gate, up) }
 func normBackX(dx, dy, x, w []float32, mean, rstd, avg, proj float32) {

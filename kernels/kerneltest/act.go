@@ -31,15 +31,27 @@ func testActBackward(s *suite) {
 	}
 }
 
-func swiGLU(n int) func(*env) {
+// gatedOp is the feed-forward map's product of an activated gate and another map.
+type gatedOp struct {
+	name     string
+	forward  func(b kernels.Backend, out, gate, up kernels.Buf, n int)
+	backward func(b kernels.Backend, dGate, dUp, dOut, gate, up kernels.Buf, n int)
+}
+
+var gatedOps = []gatedOp{
+	{"SwiGLU", kernels.Backend.SwiGLU, kernels.Backend.SwiGLUBackward},
+	{"GeGLU", kernels.Backend.GeGLU, kernels.Backend.GeGLUBackward},
+}
+
+func (g gatedOp) call(n int) func(*env) {
 	return func(e *env) {
 		gv, uv := e.normals(n, 3), e.normal(n)
 		out := e.out("out", n, tolAct, func() []float64 { return siluMag(gv, uv) })
-		e.b.SwiGLU(out, e.in("gate", gv), e.in("up", uv), n)
+		g.forward(e.b, out, e.in("gate", gv), e.in("up", uv), n)
 	}
 }
 
-func swiGLUBackward(n int) func(*env) {
+func (g gatedOp) back(n int) func(*env) {
 	return func(e *env) {
 		gv, uv, dv := e.normals(n, 3), e.normal(n), e.normal(n)
 		dGate := e.out("dGate", n, tolAct, func() []float64 {
@@ -50,14 +62,16 @@ func swiGLUBackward(n int) func(*env) {
 			return m
 		})
 		dUp := e.out("dUp", n, tolAct, func() []float64 { return siluMag(gv, dv) })
-		e.b.SwiGLUBackward(dGate, dUp, e.in("dOut", dv), e.in("gate", gv), e.in("up", uv), n)
+		g.backward(e.b, dGate, dUp, e.in("dOut", dv), e.in("gate", gv), e.in("up", uv), n)
 	}
 }
 
-func testSwiGLU(s *suite) {
-	for _, n := range lengths {
-		s.check(fmt.Sprintf("SwiGLU n=%d", n), swiGLU(n))
-		s.check(fmt.Sprintf("SwiGLUBackward n=%d", n), swiGLUBackward(n))
+func testGated(s *suite) {
+	for _, g := range gatedOps {
+		for _, n := range lengths {
+			s.check(fmt.Sprintf("%s n=%d", g.name, n), g.call(n))
+			s.check(fmt.Sprintf("%sBackward n=%d", g.name, n), g.back(n))
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ func Gradients(t *testing.T) {
 		run  func(*testing.T, kernels.Backend)
 	}{
 		{"Linear", linearGradients},
-		{"SwiGLU", swiGLUGradients},
+		{"Gated", gatedGradients},
 		{"Norms", normGradients},
 		{"Rotary", rotaryGradients},
 		{"Attention", attentionGradients},
@@ -95,17 +95,19 @@ func linearGradients(t *testing.T, b kernels.Backend) {
 	}
 }
 
-func swiGLUGradients(t *testing.T, b kernels.Backend) {
+func gatedGradients(t *testing.T, b kernels.Backend) {
 	const n = 40
-	e := newEnv(b, "swiglu", 0)
-	gate, up, c := upload(b, e.normals(n, 3)), upload(b, e.normal(n)), upload(b, e.normal(n))
-	out, dGate, dUp := b.Alloc(n), b.Alloc(n), b.Alloc(n)
-	f := func() float64 {
-		b.SwiGLU(out, gate, up, n)
-		return weigh(c, out)
+	for _, g := range gatedOps {
+		e := newEnv(b, g.name, 0)
+		gate, up, c := upload(b, e.normals(n, 3)), upload(b, e.normal(n)), upload(b, e.normal(n))
+		out, dGate, dUp := b.Alloc(n), b.Alloc(n), b.Alloc(n)
+		f := func() float64 {
+			g.forward(b, out, gate, up, n)
+			return weigh(c, out)
+		}
+		g.backward(b, dGate, dUp, c, gate, up, n)
+		differences(t, g.name, f, param{"dGate", gate, dGate}, param{"dUp", up, dUp})
 	}
-	b.SwiGLUBackward(dGate, dUp, c, gate, up, n)
-	differences(t, "SwiGLU", f, param{"dGate", gate, dGate}, param{"dUp", up, dUp})
 }
 
 func normGradients(t *testing.T, b kernels.Backend) {

@@ -7,7 +7,7 @@ import (
 	"svae/kernels/ref"
 )
 
-var acts = []kernels.Act{kernels.None, kernels.ReLU, kernels.GELU}
+var acts = []kernels.Act{kernels.None, kernels.ReLU, kernels.GELU, kernels.GELUTanh}
 
 // linearCall is one Linear, with or without a bias, a kept input of the activation, and packed weights.
 func linearCall(N, I, O int, act kernels.Act, bias, keep, pack bool) func(*env) {
@@ -65,8 +65,8 @@ func linearShapes(s *suite, f func(i, N, I, O int)) {
 
 func testLinear(s *suite) {
 	linearShapes(s, func(i, N, I, O int) {
-		act, bias := acts[i%3], i%2 == 0
-		keep := act == kernels.GELU && i%4 < 2
+		act, bias := acts[i/2%len(acts)], i%2 == 0
+		keep := act.KeepsInput() && i%3 > 0
 		label := fmt.Sprintf("Linear N=%d I=%d O=%d act=%d bias=%t keep=%t", N, I, O, act, bias, keep)
 		s.check(label, linearCall(N, I, O, act, bias, keep, false))
 		s.check(label+" packed", linearCall(N, I, O, act, bias, keep, true))

@@ -33,8 +33,11 @@ func (s *suite) calls(large bool) []call {
 		{"LinearBackwardW", linearBackwardW(N, I, O)},
 		{"LinearBackwardB", linearBackwardB(N, O)},
 		{"ActBackward", actBackward(kernels.GELU, n)},
-		{"SwiGLU", swiGLU(n)},
-		{"SwiGLUBackward", swiGLUBackward(n)},
+		{"ActBackward of the tanh form", actBackward(kernels.GELUTanh, n)},
+		{"SwiGLU", gatedOps[0].call(n)},
+		{"SwiGLUBackward", gatedOps[0].back(n)},
+		{"GeGLU", gatedOps[1].call(n)},
+		{"GeGLUBackward", gatedOps[1].back(n)},
 		{"LayerNorm", layerNorm(N, D, true, true)},
 		{"LayerNormBackward", layerNormBackward(N, D, 0)},
 		{"RMSNorm", rmsNorm(N, D, true)},
@@ -138,6 +141,7 @@ func testOverlap(s *suite) {
 			"None":        func(out, x kernels.Buf) { s.b.ActBackward(out, x, y, kernels.None, n) },
 			"ReLU":        func(out, x kernels.Buf) { s.b.ActBackward(out, x, y, kernels.ReLU, n) },
 			"GELU":        func(out, x kernels.Buf) { s.b.ActBackward(out, x, y, kernels.GELU, n) },
+			"GELUTanh":    func(out, x kernels.Buf) { s.b.ActBackward(out, x, y, kernels.GELUTanh, n) },
 		} {
 			apart, x := s.b.Alloc(n), upload(s.b, xv)
 			f(apart, x)
@@ -162,14 +166,16 @@ func testExtremes(s *suite) {
 		far[i], ones[i] = round(far[i]), 1
 	}
 	mag := func() []float64 { return siluMag(far, ones) }
-	s.check("SwiGLU of extremes", func(e *env) {
-		e.b.SwiGLU(e.out("out", n, tolAct, mag), e.in("gate", far), e.in("up", ones), n)
-	})
-	s.check("SwiGLUBackward of extremes", func(e *env) {
-		dGate := e.out("dGate", n, tolAct, func() []float64 { return ones })
-		dUp := e.out("dUp", n, tolAct, mag)
-		e.b.SwiGLUBackward(dGate, dUp, e.in("dOut", ones), e.in("gate", far), e.in("up", ones), n)
-	})
+	for _, g := range gatedOps {
+		s.check(g.name+" of extremes", func(e *env) {
+			g.forward(e.b, e.out("out", n, tolAct, mag), e.in("gate", far), e.in("up", ones), n)
+		})
+		s.check(g.name+"Backward of extremes", func(e *env) {
+			dGate := e.out("dGate", n, tolAct, func() []float64 { return ones })
+			dUp := e.out("dUp", n, tolAct, mag)
+			g.backward(e.b, dGate, dUp, e.in("dOut", ones), e.in("gate", far), e.in("up", ones), n)
+		})
+	}
 	for _, act := range acts {
 		s.check("ActBackward of extremes", func(e *env) {
 			dPre := e.out("dPre", n, tolAct, func() []float64 { return ones })
@@ -227,10 +233,12 @@ func testNaN(s *suite) {
 				expect(fmt.Sprint("ActBackward act=", act), download(s.b, out), false)
 			}
 		}
-		s.b.SwiGLU(out, x, y, n)
-		expect("SwiGLU gate", download(s.b, out), false)
-		s.b.SwiGLU(out, y, x, n)
-		expect("SwiGLU up", download(s.b, out), false)
+		for _, g := range gatedOps {
+			g.forward(s.b, out, x, y, n)
+			expect(g.name+" gate", download(s.b, out), false)
+			g.forward(s.b, out, y, x, n)
+			expect(g.name+" up", download(s.b, out), false)
+		}
 		s.b.LayerNorm(out, none, none, x, y, none, eps, 1, n)
 		expect("LayerNorm", download(s.b, out), true)
 		s.b.RMSNorm(out, none, x, y, eps, 1, n)

@@ -93,17 +93,19 @@ func elementRows(s *suite, D int) []rowOp {
 		return rowOp{fmt.Sprint(name, " D=", D), widths(ins), widths(outs), name == "AdamW",
 			func(rows []int, in, out []kernels.Buf) { run(len(rows)*D, in, out) }}
 	}
-	return []rowOp{
-		op("GELU ActBackward", 2, 1, func(n int, in, out []kernels.Buf) {
-			s.b.ActBackward(out[0], in[0], in[1], kernels.GELU, n)
-		}),
-		op("ReLU ActBackward", 2, 1, func(n int, in, out []kernels.Buf) {
-			s.b.ActBackward(out[0], in[0], in[1], kernels.ReLU, n)
-		}),
-		op("SwiGLU", 2, 1, func(n int, in, out []kernels.Buf) { s.b.SwiGLU(out[0], in[0], in[1], n) }),
-		op("SwiGLUBackward", 3, 2, func(n int, in, out []kernels.Buf) {
-			s.b.SwiGLUBackward(out[0], out[1], in[0], in[1], in[2], n)
-		}),
+	var ops []rowOp
+	for _, act := range acts {
+		ops = append(ops, op(fmt.Sprintf("ActBackward act=%d", act), 2, 1, func(n int, in, out []kernels.Buf) {
+			s.b.ActBackward(out[0], in[0], in[1], act, n)
+		}))
+	}
+	for _, g := range gatedOps {
+		ops = append(ops, op(g.name, 2, 1, func(n int, in, out []kernels.Buf) { g.forward(s.b, out[0], in[0], in[1], n) }),
+			op(g.name+"Backward", 3, 2, func(n int, in, out []kernels.Buf) {
+				g.backward(s.b, out[0], out[1], in[0], in[1], in[2], n)
+			}))
+	}
+	return append(ops,
 		op("Add", 2, 1, func(n int, in, out []kernels.Buf) { s.b.Add(out[0], in[0], in[1], n) }),
 		op("AddScaled", 2, 1, func(n int, in, out []kernels.Buf) {
 			s.b.Copy(out[0], in[0])
@@ -117,8 +119,7 @@ func elementRows(s *suite, D int) []rowOp {
 			p := adam
 			p.Step = 3
 			s.b.AdamW(out[0], out[1], out[2], in[3], p, n)
-		}),
-	}
+		}))
 }
 
 func xentRows(s *suite, e *env, f xentForm, N int) rowOp {

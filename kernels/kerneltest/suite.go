@@ -38,7 +38,7 @@ var tests = []testCase{
 	{"LinearBackward", testLinearBackward},
 	{"Pack", testPack},
 	{"ActBackward", testActBackward},
-	{"SwiGLU", testSwiGLU},
+	{"Gated", testGated},
 	{"LayerNorm", testLayerNorm},
 	{"RMSNorm", testRMSNorm},
 	{"Rotary", testRotary},

@@ -25,6 +25,7 @@ type Eager struct {
 	used  int
 	err   error
 	nats  kernels.Buf
+	ones  constant
 }
 
 var _ Set[Mat] = (*Eager)(nil)
@@ -114,6 +115,13 @@ func (e *Eager) SwiGLU(gate, up Mat) Mat {
 	return out
 }
 
+// GeGLU implements Set.
+func (e *Eager) GeGLU(gate, up Mat) Mat {
+	out := e.New(gate.R, gate.C)
+	e.be.GeGLU(out.Buf, gate.Buf, up.Buf, gate.R*gate.C)
+	return out
+}
+
 // LayerNorm implements Set.
 func (e *Eager) LayerNorm(x, w, b Mat, eps float64) Mat {
 	out := e.New(x.R, x.C)
@@ -122,9 +130,23 @@ func (e *Eager) LayerNorm(x, w, b Mat, eps float64) Mat {
 }
 
 // RMSNorm implements Set.
-func (e *Eager) RMSNorm(x, w Mat, eps float64) Mat {
+func (e *Eager) RMSNorm(x, w Mat, shift, eps float64) Mat {
+	if w.C == 0 || x.C%w.C != 0 {
+		return e.fail("op: norm of %d columns applied to rows of %d", w.C, x.C)
+	}
 	out := e.New(x.R, x.C)
-	e.be.RMSNorm(out.Buf, kernels.Buf{}, x.Buf, w.Buf, eps, x.R, x.C)
+	if shift != 0 {
+		w = e.shift(w, shift)
+	}
+	e.be.RMSNorm(out.Buf, kernels.Buf{}, x.Buf, w.Buf, eps, x.R*(x.C/w.C), w.C)
+	return out
+}
+
+// shift returns w with the same number added to all elements.
+func (e *Eager) shift(w Mat, by float64) Mat {
+	out := e.New(w.R, w.C)
+	e.ones.fill(e.be, w.C, float32(by))
+	e.be.Add(out.Buf, w.Buf, e.ones.buf, w.C)
 	return out
 }
 
@@ -158,6 +180,13 @@ func (e *Eager) SegmentSum(x Mat, at *Ints) Mat {
 func (e *Eager) SegmentAdd(x, c Mat, at *Ints) Mat {
 	out := e.New(x.R, x.C)
 	e.be.SegmentAdd(out.Buf, x.Buf, c.Buf, at.V, c.R, x.C)
+	return out
+}
+
+// Scale implements Set.
+func (e *Eager) Scale(x Mat, by float64) Mat {
+	out := e.New(x.R, x.C)
+	e.be.Scale(out.Buf, by, x.Buf, x.R*x.C)
 	return out
 }
 
@@ -218,6 +247,25 @@ func download(be kernels.Backend, t *Targets, nats kernels.Buf) {
 	for i, v := range tmp {
 		t.Nats[i] = float64(v)
 	}
+}
+
+// constant is a vector whose elements are all the same.
+type constant struct {
+	buf kernels.Buf
+	v   float32
+}
+
+// fill makes c at least n elements of v.
+func (c *constant) fill(be kernels.Backend, n int, v float32) {
+	if c.buf.Len() >= n && c.v == v {
+		return
+	}
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = v
+	}
+	c.buf, c.v = be.Alloc(n), v
+	be.Upload(c.buf, s)
 }
 
 func resize[T any](s []T, n int) []T {

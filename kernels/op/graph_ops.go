@@ -73,7 +73,7 @@ func (g *Graph) Linear(x, w, b *node, act kernels.Act) *node {
 			bias = in[2].Buf
 		}
 		saved = o.Buf
-		if act == kernels.GELU {
+		if act.KeepsInput() {
 			p = pre.buf(g, o.R*O)
 			saved = p
 		}
@@ -117,81 +117,38 @@ func (g *Graph) Linear(x, w, b *node, act kernels.Act) *node {
 
 // SwiGLU implements Set.
 func (g *Graph) SwiGLU(gate, up *node) *node {
+	return g.gated("swiglu", gate, up, g.be.SwiGLU, g.be.SwiGLUBackward)
+}
+
+// GeGLU implements Set.
+func (g *Graph) GeGLU(gate, up *node) *node {
+	return g.gated("geglu", gate, up, g.be.GeGLU, g.be.GeGLUBackward)
+}
+
+func (g *Graph) gated(name string, gate, up *node, forward func(out, gate, up kernels.Buf, n int),
+	backward func(dGate, dUp, dOut, gate, up kernels.Buf, n int)) *node {
 	if g.err != nil {
 		return nil
 	}
 	f := cols(gate)
 	var out, dGate, dUp slot
 	var du value
-	fw := &fused{name: "swiglu", out: matShape(f)}
+	fw := &fused{name: name, out: matShape(f)}
 	fw.run = func(in []value) value {
 		o := out.mat(g, in[0].R, f)
-		g.be.SwiGLU(o.Buf, in[0].Buf, in[1].Buf, o.R*f)
+		forward(o.Buf, in[0].Buf, in[1].Buf, o.R*f)
 		return o
 	}
 	fw.grad = func(in gorgonia.Nodes, _, dOut *node) []*node {
-		dg := g.apply(&fused{name: "swiglu.back", out: matShape(f), run: func(bw []value) value {
+		dg := g.apply(&fused{name: name + ".back", out: matShape(f), run: func(bw []value) value {
 			o := dGate.mat(g, bw[0].R, f)
 			du = dUp.mat(g, bw[0].R, f)
-			g.be.SwiGLUBackward(o.Buf, du.Buf, bw[0].Buf, bw[1].Buf, bw[2].Buf, o.R*f)
+			backward(o.Buf, du.Buf, bw[0].Buf, bw[1].Buf, bw[2].Buf, o.R*f)
 			return o
 		}}, dOut, in[0], in[1])
-		return []*node{dg, g.pick("swiglu.up", matShape(f), &du, dg)}
+		return []*node{dg, g.pick(name+".up", matShape(f), &du, dg)}
 	}
 	return g.apply(fw, gate, up)
-}
-
-// LayerNorm implements Set.
-func (g *Graph) LayerNorm(x, w, b *node, eps float64) *node { return g.norm(x, w, b, eps, true) }
-
-// RMSNorm implements Set.
-func (g *Graph) RMSNorm(x, w *node, eps float64) *node { return g.norm(x, w, nil, eps, false) }
-
-func (g *Graph) norm(x, w, b *node, eps float64, centred bool) *node {
-	if g.err != nil {
-		return nil
-	}
-	D := cols(w)
-	var out, mean, rstd, dX, dW, dB slot
-	fw := &fused{name: "norm", out: matShape(D)}
-	fw.run = func(in []value) value {
-		n := in[0].R
-		o, r := out.mat(g, n, D), rstd.buf(g, n)
-		if !centred {
-			g.be.RMSNorm(o.Buf, r, in[0].Buf, in[1].Buf, eps, n, D)
-			return o
-		}
-		var bias kernels.Buf
-		if len(in) > 2 {
-			bias = in[2].Buf
-		}
-		g.be.LayerNorm(o.Buf, mean.buf(g, n), r, in[0].Buf, in[1].Buf, bias, eps, n, D)
-		return o
-	}
-	fw.grad = func(in gorgonia.Nodes, _, dOut *node) []*node {
-		var gw, gb value
-		dx := g.apply(&fused{name: "norm.back", out: matShape(D), run: func(bw []value) value {
-			n := bw[0].R
-			o := dX.mat(g, n, D)
-			gw = dW.vec(g, D)
-			if centred {
-				gb = dB.vec(g, D)
-				g.be.LayerNormBackward(o.Buf, gw.Buf, gb.Buf, bw[0].Buf, bw[1].Buf, bw[2].Buf, mean.buf(g, n), rstd.buf(g, n), n, D)
-			} else {
-				g.be.RMSNormBackward(o.Buf, gw.Buf, bw[0].Buf, bw[1].Buf, bw[2].Buf, rstd.buf(g, n), n, D)
-			}
-			return o
-		}}, dOut, in[0], in[1])
-		grads := []*node{dx, g.pick("norm.dw", tensor.Shape{D}, &gw, dx)}
-		if len(in) > 2 {
-			grads = append(grads, g.pick("norm.db", tensor.Shape{D}, &gb, dx))
-		}
-		return grads
-	}
-	if b == nil {
-		return g.apply(fw, x, w)
-	}
-	return g.apply(fw, x, w, b)
 }
 
 // Rotary implements Set.
@@ -307,6 +264,27 @@ func (g *Graph) Add(a, b *node) *node {
 	}
 	fw.grad = func(_ gorgonia.Nodes, _, dOut *node) []*node { return []*node{dOut, dOut} }
 	return g.apply(fw, a, b)
+}
+
+// Scale implements Set.
+func (g *Graph) Scale(x *node, by float64) *node {
+	if g.err != nil {
+		return nil
+	}
+	var out, dX slot
+	d := cols(x)
+	times := func(name string, s *slot) *fused {
+		return &fused{name: name, out: matShape(d), run: func(in []value) value {
+			o := s.mat(g, in[0].R, d)
+			g.be.Scale(o.Buf, by, in[0].Buf, o.R*d)
+			return o
+		}}
+	}
+	fw := times("scale", &out)
+	fw.grad = func(_ gorgonia.Nodes, _, dOut *node) []*node {
+		return []*node{g.apply(times("scale.back", &dX), dOut)}
+	}
+	return g.apply(fw, x)
 }
 
 // Dropout implements Set.

@@ -86,8 +86,8 @@ var (
 )
 
 // operations are all of Set that give rows, over x (7, 8), y (7, 8), c (3, 8) and weights.
-var operations = []string{"gather", "linear", "linear without bias", "linear relu", "linear gelu", "swiglu", "layernorm", "layernorm without bias",
-	"rmsnorm", "rotary", "attention", "segmentsum", "segmentadd", "add"}
+var operations = []string{"gather", "linear", "linear without bias", "linear relu", "linear gelu", "linear gelu tanh",
+	"swiglu", "geglu", "layernorm", "layernorm without bias", "rmsnorm", "rmsnorm shifted", "rmsnorm of heads", "scale", "rotary", "attention", "segmentsum", "segmentadd", "add"}
 
 func operation[X comparable](name string, o Set[X], get build[X]) X {
 	var none X
@@ -104,14 +104,24 @@ func operation[X comparable](name string, o Set[X], get build[X]) X {
 		return o.Linear(x, get("w", 5, 8), get("b", 0, 5), kernels.ReLU)
 	case "linear gelu":
 		return o.Linear(x, get("w", 5, 8), get("b", 0, 5), kernels.GELU)
+	case "linear gelu tanh":
+		return o.Linear(x, get("w", 5, 8), get("b", 0, 5), kernels.GELUTanh)
 	case "swiglu":
 		return o.SwiGLU(x, y)
+	case "geglu":
+		return o.GeGLU(x, y)
 	case "layernorm":
 		return o.LayerNorm(x, get("scale", 0, 8), get("shift", 0, 8), 1e-5)
 	case "layernorm without bias":
 		return o.LayerNorm(x, get("scale", 0, 8), none, 1e-5)
 	case "rmsnorm":
-		return o.RMSNorm(x, get("scale", 0, 8), 1e-5)
+		return o.RMSNorm(x, get("scale", 0, 8), 0, 1e-5)
+	case "rmsnorm shifted":
+		return o.RMSNorm(x, get("scale", 0, 8), 1, 1e-5)
+	case "rmsnorm of heads":
+		return o.RMSNorm(x, get("scale", 0, 2), 0.5, 1e-5)
+	case "scale":
+		return o.Scale(x, 1.7)
 	case "rotary":
 		return o.Rotary(x, &Ints{V: []int32{0, 1, 2, 3, 0, 1, 9}}, freqs)
 	case "attention":

@@ -34,8 +34,11 @@ type Set[X comparable] interface {
 	Gather(idx *Ints, from ...X) X
 	Linear(x, w, b X, act kernels.Act) X // (N, I), (O, I), (O) -> act(x·wᵀ + b) (N, O); b may be absent
 	SwiGLU(gate, up X) X                 // silu(gate)·up
+	GeGLU(gate, up X) X                  // gelu(gate)·up, in the tanh form
 	LayerNorm(x, w, b X, eps float64) X
-	RMSNorm(x, w X, eps float64) X
+	// RMSNorm divides rows x (N, D) by their root mean square and multiplies them by w (D) + shift, or every group of K
+	// columns of x (N, H·K) by itself with w (K).
+	RMSNorm(x, w X, shift, eps float64) X
 	// Rotary turns the pairs (j, j+K/2) of every head of K = 2·len(freqs) columns by pos·freqs[j] radians.
 	Rotary(x X, pos *Ints, freqs []float64) X
 	// Attention is scaled dot-product attention of query rows over the key rows that spans lets them see.
@@ -44,6 +47,7 @@ type Set[X comparable] interface {
 	SegmentSum(x X, at *Ints) X    // (N, D), offsets (S+1) -> sums over segments (S, D)
 	SegmentAdd(x, c X, at *Ints) X // adds row s of c (S, D) to every row of segment s of x (N, D)
 	Add(a, b X) X
+	Scale(x X, by float64) X
 	Dropout(x X, p float64) X   // in training only (Srivastava et al. 2014)
 	Noise(x X, sigma float64) X // adds Gaussian noise, in training only
 	// Xent is the vocabulary projection fused with softmax and cross-entropy or focal loss: the sum of the row losses.

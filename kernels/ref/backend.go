@@ -104,6 +104,16 @@ func (Backend[T]) SwiGLUBackward(dGate, dUp, dOut, gate, up kernels.Buf, n int) 
 	SwiGLUBackward(host[T](dGate), host[T](dUp), host[T](dOut), host[T](gate), host[T](up), n)
 }
 
+// GeGLU calls GeGLU.
+func (Backend[T]) GeGLU(out, gate, up kernels.Buf, n int) {
+	GeGLU(host[T](out), host[T](gate), host[T](up), n)
+}
+
+// GeGLUBackward calls GeGLUBackward.
+func (Backend[T]) GeGLUBackward(dGate, dUp, dOut, gate, up kernels.Buf, n int) {
+	GeGLUBackward(host[T](dGate), host[T](dUp), host[T](dOut), host[T](gate), host[T](up), n)
+}
+
 // LayerNorm calls LayerNorm.
 func (Backend[T]) LayerNorm(out, mean, rstd, x, w, b kernels.Buf, eps float64, N, D int) {
 	LayerNorm(host[T](out), host[T](mean), host[T](rstd), host[T](x), host[T](w), host[T](b), eps, N, D)

@@ -2,7 +2,7 @@ package ref
 
 import "svae/kernels"
 
-// Linear overwrites out = act(x·wᵀ + b). With GELU and pre not nil, pre keeps x·wᵀ + b for ActBackward.
+// Linear overwrites out = act(x·wᵀ + b). With a GELU and pre not nil, pre keeps x·wᵀ + b for ActBackward.
 //
 //	out, pre (N, O)    x (N, I)    w (O, I)    b (O) or nil
 func Linear[T kernels.Float](out, pre, x, w, b []T, act kernels.Act, N, I, O int) {
@@ -12,7 +12,7 @@ func Linear[T kernels.Float](out, pre, x, w, b []T, act kernels.Act, N, I, O int
 	if b != nil {
 		check(O, b)
 	}
-	keep := pre != nil && act == kernels.GELU
+	keep := pre != nil && act.KeepsInput()
 	if keep {
 		check(N*O, pre)
 	}

@@ -191,6 +191,13 @@ func TestGELUByHand(t *testing.T) {
 	near(t, "out", out, []float64{0.8413447460685429, -0.15865525393145707, 0})
 }
 
+// PyTorch's gelu(approximate="tanh") in float64.
+func TestGELUTanhByHand(t *testing.T) {
+	out := make([]float64, 4)
+	ref.Linear(out, nil, []float64{1, -1, -6, 0}, []float64{1}, nil, kernels.GELUTanh, 4, 1, 1)
+	near(t, "out", out, []float64{0.8411919906082768, -0.15880800939172324, -8.43964897967453e-11, 0})
+}
+
 // The first numbers of two streams, as SplitMix64 in Python gives them, never change: a run resumes with the masks it
 // began with.
 func TestRandomIsFixed(t *testing.T) {
