@@ -3,25 +3,38 @@ package checkpoints
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 )
 
-// decode converts the first len(dst) little-endian elements of src from d, which must be Numeric.
+// littleEndian says that float32 values lie in this machine's memory as in a file.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// asBytes returns the memory of v.
+func asBytes(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
+// decode converts the first len(dst) little-endian elements of src, whole blocks, from d, which must be Numeric.
 func decode(dst []float32, src []byte, d DType) {
+	if d.blocks() {
+		decodeBlocks(dst, src, d)
+		return
+	}
 	le := binary.LittleEndian
 	src = src[:len(dst)*d.Size()]
 	switch d {
 	case F32:
+		if littleEndian {
+			copy(asBytes(dst), src)
+			return
+		}
 		for i := range dst {
 			dst[i] = math.Float32frombits(le.Uint32(src[4*i:]))
 		}
 	case F16:
-		for i := range dst {
-			dst[i] = F16ToF32(le.Uint16(src[2*i:]))
-		}
+		decodeF16(dst, src)
 	case BF16:
-		for i := range dst {
-			dst[i] = BF16ToF32(le.Uint16(src[2*i:]))
-		}
+		decodeBF16(dst, src)
 	case F64:
 		for i := range dst {
 			dst[i] = float32(math.Float64frombits(le.Uint64(src[8*i:])))
@@ -61,17 +74,17 @@ func encode(dst []byte, src []float32, d DType) {
 	le := binary.LittleEndian
 	switch d {
 	case F32:
+		if littleEndian {
+			copy(dst[:4*len(src)], asBytes(src))
+			return
+		}
 		for i, v := range src {
 			le.PutUint32(dst[4*i:], math.Float32bits(v))
 		}
 	case F16:
-		for i, v := range src {
-			le.PutUint16(dst[2*i:], F32ToF16(v))
-		}
+		encodeF16(dst, src)
 	case BF16:
-		for i, v := range src {
-			le.PutUint16(dst[2*i:], F32ToBF16(v))
-		}
+		encodeBF16(dst, src)
 	}
 }
 

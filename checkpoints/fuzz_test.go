@@ -45,14 +45,14 @@ func try(t *testing.T, open func() (*Weights, error), size int) {
 		if !ok || x.Len() < 0 {
 			t.Fatalf("tensor %q of %d elements", name, x.Len())
 		}
-		if x.Len() > max(size, maxExpand) {
+		if x.Len() > max(maxPacked*size+maxPacked, maxExpand) {
 			t.Fatalf("tensor %q of %d elements in %d bytes", name, x.Len(), size)
 		}
 		if x.Len() > 1<<16 {
 			continue // expanded; slow and nothing new
 		}
 		raw, err := x.Raw()
-		if err == nil && x.DType != Unsupported && len(raw) != x.Len()*x.DType.Size() {
+		if err == nil && x.DType != Unsupported && int64(len(raw)) != x.Bytes() {
 			t.Fatalf("tensor %q: %d bytes of %s %v", name, len(raw), x.DType, x.Shape)
 		}
 		v := make([]float32, x.Len())
@@ -77,7 +77,7 @@ func FuzzTorch(f *testing.F) {
 			f.Fatal(err)
 		}
 		m := &mapping{data: w}
-		records, err := readZip(m.data)
+		records, err := readZip(m)
 		if err != nil {
 			continue
 		}
@@ -103,13 +103,35 @@ func FuzzTorch(f *testing.F) {
 
 func FuzzZip(f *testing.F) {
 	f.Add(torchOf(f, pickDict("w", goodView.pick())))
-	for _, file := range []string{"testdata/bare.pt", "testdata/nocrc.pt", "testdata/refused/legacy.pt"} {
+	for _, file := range []string{"testdata/bare.pt", "testdata/nocrc.pt", "testdata/legacy-bare.pt"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
+	f.Fuzz(tryBytes)
+}
+
+func FuzzLegacy(f *testing.F) {
+	files, err := filepath.Glob("testdata/legacy-*.pt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	more, err := filepath.Glob("testdata/refused/legacy-*.pt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range append(files, more...) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	six := legacyPart{6, sixFloats}
+	f.Add(legacyOf(pickDict("w", goodView.pick(), "r", legacyPick(6, "9", 2, 3, []int64{3}, []int64{1})), six))
+	f.Add(legacyOf(pickDict("x", "("+pickString("module")+"ctorch\nX\nNNtQ"), six))
 	f.Fuzz(tryBytes)
 }
 
@@ -135,5 +157,38 @@ func FuzzIndex(f *testing.F) {
 		dir := shards(t, "")
 		write(t, filepath.Join(dir, "model.safetensors.index.json"), text)
 		try(t, func() (*Weights, error) { return Open(dir) }, len(text)+4096)
+	})
+}
+
+func FuzzGGUF(f *testing.F) {
+	for _, file := range []string{"testdata/blocks.gguf", "testdata/written.gguf"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	one := gtensor("w", 0, 0, 8)
+	f.Add(ggufOf(3, 1, 0, one, 32))
+	f.Add(ggufOf(2, 2, 1, gstr("k")+garray(ggufString, 2, gstr("a")+gstr("b"))+one+gtensor("q", 2, 32, 32, 2), 68))
+	f.Add(ggufOf(3, 1, 1, gstr("n")+garray(ggufArray, 1, u32(ggufInt8)+u64(1)+"x")+gtensor("u", 99, 0, 8), 5))
+	f.Add(ggufOf(3, 0, 1, gstr("general.alignment")+u32(ggufUint32)+u32(64), 0))
+	f.Fuzz(tryBytes)
+}
+
+func FuzzLlama2C(f *testing.F) {
+	f.Add([]byte(l2c(8, 6, 2, 2, 1, 5, 3)), uint16(tinyAll+tinyTables))
+	f.Add([]byte(l2c(8, 6, 2, 2, 1, -5, 3)), uint16(tinyAll+tinyTables+tinyHead))
+	f.Add([]byte(tinyV1(1, 1)), uint16(tinyAll))
+	f.Add([]byte(tinyV1(0, 1)), uint16(tinyAll+tinyHead))
+	f.Add([]byte(tinyV1(0, 2)), uint16(9))
+	f.Add([]byte(l2c(2, 1, 1, 1, 1, 1, 1)), uint16(0))
+	f.Fuzz(func(t *testing.T, header []byte, n uint16) {
+		tryBytes(t, llama2cFile(string(header), int(n)))
+		if h, ok := llama2cV0(header); ok { // as long as it says
+			if size, ok := h.size(); ok && size >= len(header) && size < 1<<18 {
+				tryBytes(t, append(header[:len(header):len(header)], make([]byte, size-len(header))...))
+			}
+		}
 	})
 }

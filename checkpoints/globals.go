@@ -11,7 +11,9 @@ import (
 // becomes an opaque value. The list only keeps a file that wants more from being taken for a checkpoint.
 
 // opaquePackages are the Python packages whose every global is admitted.
-var opaquePackages = map[string]bool{"torch": true, "numpy": true, "collections": true, "argparse": true, "mmengine": true}
+var opaquePackages = map[string]bool{
+	"torch": true, "numpy": true, "collections": true, "argparse": true, "mmengine": true, "mmcv": true, "omegaconf": true,
+}
 
 // harmless are the other admitted globals, under the names of Python 3 and of Python 2, which protocol 2 writes.
 var harmless = func() map[string]bool {
@@ -20,12 +22,18 @@ var harmless = func() map[string]bool {
 		"copy_reg.__newobj__": true,
 	}
 	// getattr comes with objects of mmengine, as (class, "method").
-	for _, name := range strings.Fields("set frozenset bytearray complex slice range list dict tuple int float bool str bytes object getattr") {
+	for _, name := range strings.Fields("set frozenset bytearray complex slice range list dict tuple int float bool str bytes object getattr Ellipsis NotImplemented") {
 		m["builtins."+name] = true
 		m["__builtin__."+name] = true
 	}
 	for _, name := range strings.Fields("xrange long unicode") {
 		m["__builtin__."+name] = true
+	}
+	for _, name := range strings.Fields(`datetime.datetime datetime.date datetime.time datetime.timedelta datetime.timezone
+		decimal.Decimal fractions.Fraction uuid.UUID types.SimpleNamespace typing.Any typing.Union
+		pathlib.Path pathlib.PosixPath pathlib.WindowsPath pathlib.PurePath pathlib.PurePosixPath pathlib.PureWindowsPath
+		pathlib._local.PosixPath pathlib._local.WindowsPath pathlib._local.PurePosixPath pathlib._local.PureWindowsPath`) {
+		m[name] = true
 	}
 	return m
 }()
@@ -50,9 +58,10 @@ func findClass(module, name string) (any, error) {
 		return function(rebuildTensor), nil
 	case "torch._utils._rebuild_tensor_v3":
 		return function(rebuildTensorV3), nil
-	case "torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state", "torch.Size":
+	case "torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state", "torch.Size",
+		"torch._utils._rebuild_device_tensor_from_cpu_tensor":
 		return function(firstArgument), nil
-	case "torch._tensor._rebuild_from_type_v2":
+	case "torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type", "torch.tensor._rebuild_from_type":
 		return function(rebuildFromType), nil
 	case "torch._utils._rebuild_sparse_tensor":
 		return function(func(args []any) (any, error) { return unreadable("sparse", args, 1, 2), nil }), nil
@@ -62,6 +71,11 @@ func findClass(module, name string) (any, error) {
 		return function(func(args []any) (any, error) { return unreadable("nested", args), nil }), nil
 	case "torch._utils._rebuild_meta_tensor_no_storage":
 		return function(func(args []any) (any, error) { return unreadable("meta", args, 1), nil }), nil
+	}
+	if module == "torch._utils" && strings.HasPrefix(name, "_rebuild_") {
+		return function(func(args []any) (any, error) { return unreadable(name, args), nil }), nil
+	}
+	switch full {
 	case "collections.OrderedDict", "collections.defaultdict":
 		return &dictClass{}, nil
 	case "copyreg._reconstructor":
@@ -69,9 +83,10 @@ func findClass(module, name string) (any, error) {
 	case "builtins.object":
 		return &types.ObjectClass{}, nil
 	}
-	if module == "torch" || module == "torch.storage" {
+	if module == "torch" || module == "torch.storage" || module == "torch.cuda" {
 		if d, ok := storageTypes[name]; ok {
-			return &storageType{name: full, dtype: d}, nil
+			full = strings.Replace(full, "torch.cuda.", "torch.", 1)
+			return &storageType{name: full, dtype: d, width: max(d.Size(), storageWidths[name])}, nil
 		}
 		if d, ok := torchTypes[name]; ok && module == "torch" {
 			return &torchType{name: full, dtype: d}, nil
@@ -127,6 +142,9 @@ var storageTypes = map[string]DType{
 	"QUInt4x2Storage": U8, "QUInt2x4Storage": U8,
 }
 
+// storageWidths holds the bytes of an element of the classes whose type is unsupported.
+var storageWidths = map[string]int{"ComplexDoubleStorage": 16}
+
 // torchTypes maps torch's element types to ours.
 var torchTypes = map[string]DType{
 	"float32": F32, "float": F32, "float16": F16, "half": F16, "bfloat16": BF16, "float64": F64, "double": F64,
@@ -142,6 +160,7 @@ type (
 	storageType struct {
 		name  string
 		dtype DType
+		width int // bytes of an element
 	}
 	torchType struct {
 		name  string

@@ -122,6 +122,8 @@ func TestUnsupported(t *testing.T) {
 		{"sparse.pt", "s", `tensor "s": sparse tensors are not supported (save tensor.to_dense())`},
 		{"meta.pt", "m", `tensor "m": a tensor on the meta device has no data`},
 		{"complex128.pt", "c", `tensor "c": torch.ComplexDoubleStorage is not supported`},
+		{"legacy-complex128.pt", "c", `tensor "c": torch.ComplexDoubleStorage is not supported`},
+		{"legacy-complex128.pt", "s", `tensor "s": sparse tensors are not supported (save tensor.to_dense())`},
 		{"neg.pt", "n", `tensor "n": its negation or conjugation is still to be done`},
 	} {
 		w := open(t, filepath.Join("testdata", c.file))
@@ -147,14 +149,16 @@ func TestUnsupported(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for file, want := range map[string]string{
-		"system2.pt": "refuses global posix.system",
-		"system4.pt": "refuses global posix.system",
-		"eval.pt":    "refuses global __builtin__.eval",
-		"class.pt":   "refuses global pathlib.PurePosixPath",
-		"module.pt":  "holds a torch.nn.modules.linear.Linear, not weights (save model.state_dict() instead)",
-		"empty.pt":   "holds no tensors",
-		"legacy.pt":  "PyTorch's legacy format from before version 1.6 (re-save it with torch.save",
-		"script.pt":  "a TorchScript program",
+		"system2.pt":       "refuses global posix.system",
+		"system4.pt":       "refuses global posix.system",
+		"eval.pt":          "refuses global __builtin__.eval",
+		"class.pt":         "refuses global string.Template",
+		"module.pt":        "holds a torch.nn.modules.linear.Linear, not weights (save model.state_dict() instead)",
+		"empty.pt":         "holds no tensors",
+		"legacy-system.pt": "refuses global posix.system",
+		"legacy-module.pt": "holds a torch.nn.modules.linear.Linear, not weights (save model.state_dict() instead)",
+		"legacy-empty.pt":  "holds no tensors",
+		"script.pt":        "a TorchScript program",
 	} {
 		fails(t, filepath.Join("testdata/refused", file), want)
 	}

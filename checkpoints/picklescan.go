@@ -79,12 +79,14 @@ type text struct {
 	known bool
 }
 
-// scanPickle checks that b is one whole pickle within the limits, whose globals are admitted.
-func scanPickle(b []byte) error {
-	s := &pickleScan{b: b, memo: map[int]text{}}
+// scanPickle checks that b begins with a whole pickle within the limits, whose globals are admitted. It returns where the
+// pickle ends, and cost with what it costs added: the bytes that decoding it may allocate. What and base say in errors what
+// b is and where it begins.
+func scanPickle(b []byte, cost int, what string, base int) (end, total int, err error) {
+	s := &pickleScan{b: b, memo: map[int]text{}, cost: cost}
 	for {
 		if s.i >= len(b) {
-			return formatf("data.pkl ends at %d without STOP: it is cut", s.i)
+			return 0, 0, formatf("%s ends at %d without STOP: it is cut", what, base+s.i)
 		}
 		at, op := s.i, b[s.i]
 		s.i++
@@ -93,10 +95,13 @@ func scanPickle(b []byte) error {
 			err = s.step(op, arg)
 		}
 		if err != nil {
-			return formatf("data.pkl at %d: %v", at, err)
+			return 0, 0, formatf("%s at %d: %v", what, base+at, err)
+		}
+		if s.i > maxPickle {
+			return 0, 0, formatf("%s at %d exceeds the limit of %d bytes", what, base, maxPickle)
 		}
 		if op == '.' {
-			return nil
+			return s.i, s.cost, nil
 		}
 	}
 }

@@ -106,6 +106,8 @@ func (s *scanner) entry(name string) *stored {
 		s.fail("tensor %q: shape %v is out of range", clip(name), t.Shape)
 	case t.DType != Unsupported && n != offsets[1]-offsets[0]:
 		s.fail("tensor %q: %s %v needs %d bytes, data_offsets give %d", clip(name), t.DType, t.Shape, n, offsets[1]-offsets[0])
+	case n/maxPacked > offsets[1]-offsets[0]:
+		s.fail("tensor %q: shape %v does not fit into %d bytes", clip(name), t.Shape, offsets[1]-offsets[0])
 	default:
 		t.start, t.begin, t.end = offsets[0], offsets[0], offsets[1]
 		s.i = end

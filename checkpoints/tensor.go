@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/bits"
-	"os"
-	"runtime/debug"
 	"sync"
 )
 
@@ -19,16 +17,13 @@ type Tensor struct {
 	File     string // the file that holds it
 	Offset   int64  // where its first element lies in File, in bytes
 
-	m       *mapping
+	m       *mapping  // nil for a tensor in memory
 	storage []byte    // the bytes it is a view of
 	start   int       // its first element in storage, in bytes
 	view    []axis    // nil when row-major without gaps
 	sum     *checksum // of storage, nil when the format has none
 	problem string    // why its data cannot be read, with the way out
 }
-
-// axis is a dimension of a view: n elements, each stride elements apart.
-type axis struct{ n, stride int }
 
 // Len returns the number of elements, the product of Shape.
 func (t *Tensor) Len() int {
@@ -39,9 +34,12 @@ func (t *Tensor) Len() int {
 	return n
 }
 
+// Bytes returns the size of its elements as they are stored, that of what Raw returns.
+func (t *Tensor) Bytes() int64 { return int64(t.bytes()) }
+
 // Float32 writes the Len() elements into dst, row-major whatever the strides in the file. F16, BF16 and F32 convert
-// exactly; F64 and integers round to the nearest float32, ties to even; true is 1. It returns an error that names the
-// tensor and its type for the other types, and one when len(dst) is not Len().
+// exactly; F64 and integers round to the nearest float32, ties to even; true is 1; blocks give what ggml gives for them, bit
+// for bit. It returns an error that names the tensor and its type for the other types, and one when len(dst) is not Len().
 func (t *Tensor) Float32(dst []float32) error {
 	if t.problem != "" {
 		return t.errorf("%s", t.problem)
@@ -53,12 +51,9 @@ func (t *Tensor) Float32(dst []float32) error {
 		return t.errorf("has %d elements, the destination %d", t.Len(), len(dst))
 	}
 	return t.read(func() error {
-		if t.view == nil {
-			decode(dst, t.storage[t.start:], t.DType)
-			return nil
-		}
-		return t.gather(func(b []byte) error {
-			n := len(b) / t.DType.Size()
+		elements, size := t.DType.Block()
+		return t.pieces(func(b []byte) error {
+			n := len(b) / size * elements
 			decode(dst[:n], b, t.DType)
 			dst = dst[n:]
 			return nil
@@ -87,72 +82,51 @@ func (t *Tensor) Raw() ([]byte, error) {
 	return raw, err
 }
 
-// bytes returns the size of what Raw returns.
 func (t *Tensor) bytes() int {
 	if t.DType == Unsupported {
 		return len(t.storage) - t.start
 	}
-	return t.Len() * t.DType.Size()
+	elements, size := t.DType.Block()
+	return t.Len() / elements * size
 }
 
-// stream hands the bytes of Raw to emit in pieces, without holding more than one.
+// stream hands the bytes of Raw to emit in pieces of whole elements, without holding more than one. The file's pages do not
+// stay in memory. That the storage is damaged may be an error only after all of it was handed on.
 func (t *Tensor) stream(emit func([]byte) error) error {
 	if t.problem != "" {
 		return t.errorf("%s", t.problem)
 	}
-	return t.read(func() error {
-		if t.view != nil {
-			return t.gather(emit)
+	if t.sum == nil || t.sum.known() || t.view != nil || t.bytes() != len(t.storage) {
+		return t.read(func() error { return t.pieces(emit) })
+	}
+	err := t.m.use(func() error { // the sum of what is handed on anyway: a storage is read once
+		got := uint32(0)
+		err := t.pieces(func(b []byte) error {
+			got = crc32.Update(got, crc32.IEEETable, b)
+			return emit(b)
+		})
+		if err != nil {
+			return err
 		}
-		b := t.storage[t.start : t.start+t.bytes()]
-		for len(b) > 0 {
-			n := min(len(b), 1<<20)
-			if err := emit(b[:n]); err != nil {
-				return err
-			}
-			b = b[n:]
-		}
-		return nil
+		return t.sum.compare(got)
 	})
+	if err != nil {
+		return t.errorf("%w", err)
+	}
+	return nil
 }
 
-// gather hands the elements of a strided view to emit in row-major order, some thousand at a time.
-func (t *Tensor) gather(emit func([]byte) error) error {
-	size := t.DType.Size()
-	buf := make([]byte, 0, 4096*size)
-	outer, inner := t.view[:len(t.view)-1], t.view[len(t.view)-1]
-	index := make([]int, len(outer))
-	at := t.start
-	for {
-		for i, p := 0, at; i < inner.n; {
-			if inner.stride == 1 { // a run of neighbours
-				n := min(inner.n-i, (cap(buf)-len(buf))/size)
-				buf = append(buf, t.storage[p:p+n*size]...)
-				i, p = i+n, p+n*size
-			} else {
-				buf = append(buf, t.storage[p:p+size]...)
-				i, p = i+1, p+inner.stride*size
-			}
-			if len(buf) == cap(buf) {
-				if err := emit(buf); err != nil {
-					return err
-				}
-				buf = buf[:0]
-			}
-		}
-		d := len(outer) - 1
-		for ; d >= 0; d-- {
-			at += outer[d].stride * size
-			if index[d]++; index[d] < outer[d].n {
-				break
-			}
-			at -= outer[d].n * outer[d].stride * size
-			index[d] = 0
-		}
-		if d < 0 {
-			return emit(buf)
-		}
+// pieces hands the elements to emit in row-major order and gives back the pages of the mapping that it has read. Without
+// that, a process that converts a large file would come to hold all of it.
+func (t *Tensor) pieces(emit func([]byte) error) error {
+	if t.view != nil {
+		lo, hi := t.span()
+		defer t.m.release(t.storage[lo:hi])
+		return t.gather(emit)
 	}
+	_, size := t.DType.Block()
+	size = max(size, 1)
+	return t.m.inPieces(t.storage[t.start:t.start+t.bytes()], size, emit)
 }
 
 // read runs f while the mapping is held open, after the storage's checksum was compared once.
@@ -162,7 +136,7 @@ func (t *Tensor) read(f func() error) error {
 	}
 	err := t.m.use(func() error {
 		if t.sum != nil {
-			if err := t.sum.check(t.storage); err != nil {
+			if err := t.sum.check(t.m, t.storage); err != nil {
 				return err
 			}
 		}
@@ -212,87 +186,41 @@ const maxInt = int(^uint(0) >> 1)
 
 // A checksum is the CRC-32 of a storage, compared when the storage is first read.
 type checksum struct {
-	once sync.Once
 	want uint32
+
+	mu   sync.Mutex
+	done bool
 	err  error
 }
 
-func (c *checksum) check(b []byte) error {
-	c.once.Do(func() {
-		if got := crc32.ChecksumIEEE(b); got != c.want {
-			c.err = formatf("checksum %08x, the file says %08x: the file is damaged (copy it again)", got, c.want)
-		}
-	})
-	return c.err
-}
-
-// A mapping is a file in memory, read only.
-type mapping struct {
-	path  string
-	data  []byte
-	unmap func() error
-
-	mu     sync.RWMutex
-	closed bool
-}
-
-// openMapping maps a regular file whole.
-func openMapping(path string) (*mapping, error) {
-	info, err := os.Stat(path) // before Open, which waits on a pipe
-	if err != nil {
-		return nil, err
+// check compares with the sum of b, which lies in m, unless that was done before.
+func (c *checksum) check(m *mapping, b []byte) error {
+	c.mu.Lock()
+	done, err := c.done, c.err
+	c.mu.Unlock()
+	if done {
+		return err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w", path, formatf("not a regular file"))
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return nil, err
-	}
-	if info.Size() == 0 {
-		return nil, fmt.Errorf("%s: %w", path, formatf("the file is empty"))
-	}
-	if info.Size() > int64(maxInt) {
-		return nil, fmt.Errorf("%s: %d bytes exceed this machine's address space", path, info.Size())
-	}
-	m := &mapping{path: path}
-	m.data, m.unmap, err = mapFile(f, int(info.Size()))
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
-// use runs f while the mapping is held open. Pages that are gone, since the file was cut or its disk fails, are an error
-// and not the end of the process.
-func (m *mapping) use(f func() error) (err error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.closed {
-		return os.ErrClosed
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			if _, fault := r.(interface{ Addr() uintptr }); !fault {
-				panic(r)
-			}
-			err = fmt.Errorf("%s changed or became unreadable while it was open", m.path)
-		}
-	}()
-	return f()
-}
-
-func (m *mapping) close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
+	got := uint32(0)
+	m.inPieces(b, 1, func(p []byte) error {
+		got = crc32.Update(got, crc32.IEEETable, p)
 		return nil
+	})
+	return c.compare(got)
+}
+
+// known reports whether the sum was compared before.
+func (c *checksum) known() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done
+}
+
+func (c *checksum) compare(got uint32) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done = true; got != c.want {
+		c.err = formatf("checksum %08x, the file says %08x: the file is damaged (copy it again)", got, c.want)
 	}
-	m.closed, m.data = true, nil
-	return m.unmap()
+	return c.err
 }

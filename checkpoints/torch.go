@@ -12,7 +12,7 @@ import (
 // readTorch reads a file of torch.save: a zip of ROOT/data.pkl, a pickle in which tensors are views of storages, and of
 // ROOT/data/KEY, one raw storage each.
 func readTorch(w *Weights, m *mapping) error {
-	records, err := readZip(m.data)
+	records, err := readZip(m)
 	if err != nil {
 		return err
 	}
@@ -32,18 +32,19 @@ func readTorch(w *Weights, m *mapping) error {
 		return formatf("data.pkl of %d bytes exceeds the limit of %d", len(pkl), maxPickle)
 	}
 	if r := records[root+"/data.pkl"]; r.crc != 0 { // 0: PyTorch was told to save time
-		if err := (&checksum{want: r.crc}).check(pkl); err != nil {
+		if err := (&checksum{want: r.crc}).check(m, pkl); err != nil {
 			return fmt.Errorf("data.pkl: %w", err)
 		}
 	}
-	if err := scanPickle(pkl); err != nil {
+	if _, _, err := scanPickle(pkl, 0, "data.pkl", 0); err != nil {
 		return err
 	}
 	l := &torchLoader{m: m, root: root, records: records, storages: map[string]*torchStorage{}}
-	value, err := l.load(pkl)
+	value, err := decodePickle(pkl, l.storage, "data.pkl", 0)
 	if err != nil {
 		return err
 	}
+	m.release(m.data)
 	return newTorchWalk(w, m).run(value)
 }
 
@@ -84,7 +85,7 @@ func checkByteOrder(records map[string]*record, root string, data []byte) error 
 	return nil
 }
 
-// A torchLoader decodes one data.pkl.
+// A torchLoader finds the storages of one zip file.
 type torchLoader struct {
 	m        *mapping
 	root     string
@@ -96,39 +97,40 @@ type torchLoader struct {
 type torchStorage struct {
 	key   string
 	typ   *storageType
+	count int // elements
+	size  int // bytes
 	data  []byte
 	at    int // where data lies in the file
-	count int // elements
 	sum   *checksum
 }
 
 // PySetState lets a storage be pickled with a state, which has no meaning here.
 func (*torchStorage) PySetState(any) error { return nil }
 
-// load runs the pickle. gopickle panics on malformed input, so a panic is an error here; what it allocates was bounded by
-// scanPickle.
-func (l *torchLoader) load(pkl []byte) (value any, err error) {
+// decodePickle runs a pickle that passed scanPickle, which bounds what is allocated. gopickle panics on malformed input, so a
+// panic is an error here. What and base say in errors what the pickle is and where it begins.
+func decodePickle(pkl []byte, persistent func(id any) (any, error), what string, base int) (value any, err error) {
 	r := bytes.NewReader(pkl)
 	defer func() {
 		if p := recover(); p != nil {
 			if _, fault := p.(interface{ Addr() uintptr }); fault {
 				panic(p)
 			}
-			err = formatf("data.pkl near %d: %s", len(pkl)-r.Len(), clip(fmt.Sprint(p)))
+			err = formatf("%s near %d: %s", what, base+len(pkl)-r.Len(), clip(fmt.Sprint(p)))
 		}
 	}()
 	u := pickle.NewUnpickler(r)
 	u.FindClass = findClass
-	u.PersistentLoad = l.storage
+	u.PersistentLoad = persistent
 	value, err = u.Load()
 	if err != nil {
-		return nil, formatf("data.pkl near %d: %s", len(pkl)-r.Len(), clip(err.Error()))
+		return nil, formatf("%s near %d: %s", what, base+len(pkl)-r.Len(), clip(err.Error()))
 	}
 	return value, nil
 }
 
-// storage resolves a persistent id: ("storage", type, key, device, number of elements).
-func (l *torchLoader) storage(id any) (any, error) {
+// parseStorage reads a persistent id: ("storage", type, key, device, number of elements).
+func parseStorage(id any) (*torchStorage, error) {
 	t, ok := id.(*types.Tuple)
 	if !ok || t.Len() < 5 || t.Get(0) != any("storage") {
 		return nil, fmt.Errorf("persistent id is not a storage")
@@ -139,11 +141,26 @@ func (l *torchLoader) storage(id any) (any, error) {
 	if !ok1 || !ok2 || !ok3 {
 		return nil, fmt.Errorf("storage %v of an unknown type (re-save the tensors as float32, float16 or bfloat16)", clip(fmt.Sprint(t.Get(2))))
 	}
-	if s, ok := l.storages[key]; ok {
-		if s.typ.name != typ.name || s.count != count {
-			return nil, fmt.Errorf("storage %q is described in two ways", clip(key))
-		}
-		return s, nil
+	return &torchStorage{key: key, typ: typ, count: count}, nil
+}
+
+// same returns an earlier description of a storage, which must agree with s.
+func (s *torchStorage) same(earlier *torchStorage) (*torchStorage, error) {
+	if s.typ.name != earlier.typ.name || s.count != earlier.count {
+		return nil, fmt.Errorf("storage %q is described in two ways", clip(s.key))
+	}
+	return earlier, nil
+}
+
+// storage resolves a persistent id of a zip file.
+func (l *torchLoader) storage(id any) (any, error) {
+	s, err := parseStorage(id)
+	if err != nil {
+		return nil, err
+	}
+	key := s.key
+	if earlier, ok := l.storages[key]; ok {
+		return s.same(earlier)
 	}
 	r, ok := l.records[l.root+"/data/"+key]
 	if !ok {
@@ -153,14 +170,10 @@ func (l *torchLoader) storage(id any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := typ.dtype.Size()
-	if size == 0 {
-		size = 1 // its views are never read
+	if n, ok := product(s.count, s.typ.width); !ok || n != len(data) {
+		return nil, fmt.Errorf("storage %q has %d bytes, %d elements of %s need another number", clip(key), len(data), s.count, s.typ.name)
 	}
-	if n, ok := product(count, size); !ok || n != len(data) && typ.dtype != Unsupported {
-		return nil, fmt.Errorf("storage %q has %d bytes, %d elements of %s need another number", clip(key), len(data), count, typ.name)
-	}
-	s := &torchStorage{key: key, typ: typ, data: data, at: r.data, count: count}
+	s.data, s.size, s.at = data, len(data), r.data
 	if r.crc != 0 {
 		s.sum = &checksum{want: r.crc}
 	}

@@ -71,7 +71,7 @@ func rebuildTensorV3(args []any) (any, error) {
 	return nil, fmt.Errorf("tensor without a type")
 }
 
-// rebuildFromType is _rebuild_from_type_v2(function, type, arguments, state): a tensor with attributes or of a subclass.
+// rebuildFromType is _rebuild_from_type_v2(function, type, arguments, state), without _v2 before PyTorch 1.10: a tensor with attributes or of a subclass.
 func rebuildFromType(args []any) (any, error) {
 	if len(args) >= 3 {
 		f, ok1 := args[0].(types.Callable)
@@ -109,7 +109,7 @@ func newTorchTensor(s *torchStorage, d DType, name string, offset, shape, stride
 	if d == Unsupported || count == 0 {
 		return t, nil
 	}
-	have := len(s.data) / d.Size()
+	have := s.size / d.Size()
 	last := t.offset // the largest element index, as strides are not negative
 	for i, n := range t.shape {
 		span, ok := product(n-1, t.strides[i])
@@ -153,6 +153,9 @@ func unreadable(kind string, args []any, at ...int) *torchTensor {
 		"nested":    "nested tensors are not supported (save tensor.to_padded_tensor(0))",
 		"meta":      "a tensor on the meta device has no data (save the model after its weights are loaded)",
 	}[kind]
+	if t.problem == "" {
+		t.problem = "a tensor of torch._utils." + clip(kind) + " is not supported (save tensor.cpu())"
+	}
 	value := any((*types.Tuple)(&args))
 	for _, i := range at {
 		tuple, ok := value.(*types.Tuple)
@@ -188,21 +191,11 @@ func (t *torchTensor) tensor(name string, m *mapping) *Tensor {
 	return r
 }
 
-// axes drops dimensions of one element and joins neighbours without a gap; nil when nothing but one run is left.
+// axes makes the view of a shape and its strides.
 func axes(shape, strides []int) []axis {
-	var view []axis
+	view := make([]axis, len(shape))
 	for i, n := range shape {
-		if n == 1 {
-			continue
-		}
-		if k := len(view) - 1; k >= 0 && strides[i] > 0 && view[k].stride == n*strides[i] {
-			view[k] = axis{view[k].n * n, strides[i]}
-			continue
-		}
-		view = append(view, axis{n, strides[i]})
+		view[i] = axis{n: n, stride: strides[i]}
 	}
-	if len(view) == 0 || len(view) == 1 && view[0].stride == 1 {
-		return nil
-	}
-	return view
+	return joined(view)
 }

@@ -45,7 +45,7 @@ func (k *torchWalk) run(root any) error {
 		name := strings.TrimPrefix(path, prefix)
 		k.w.tensors[name] = t.tensor(name, k.m)
 		if t.s != nil && k.w.tensors[name].Len() > 0 {
-			region := fmt.Sprint(t.s.key, "\x00", t.offset, t.shape, t.strides)
+			region := fmt.Sprint(t.s.at+t.offset*t.dtype.Size(), t.name, t.shape, t.strides)
 			tied[region] = append(tied[region], name)
 		}
 	}
@@ -127,10 +127,10 @@ func entries(dict any, f func(key, value any) error) error {
 // visit takes the value at k.path. Within a list, numbers and strings are passed over: there are many, and nameless.
 func (k *torchWalk) visit(v any, depth int, inList bool) error {
 	if k.steps++; k.steps > maxWalk {
-		return formatf("data.pkl holds more than %d values", maxWalk)
+		return formatf("the pickle holds more than %d values", maxWalk)
 	}
 	if depth > maxNest {
-		return formatf("data.pkl: %q is nested more than %d deep", clip(string(k.path)), maxNest)
+		return formatf("the pickle: %q is nested more than %d deep", clip(string(k.path)), maxNest)
 	}
 	switch v := v.(type) {
 	case nil:
@@ -175,7 +175,7 @@ func (k *torchWalk) into(key string, v any, depth int, inList bool) error {
 	}
 	k.path = append(k.path, key...)
 	if len(k.path) > maxName {
-		return formatf("data.pkl: a name of %d bytes exceeds the limit of %d", len(k.path), maxName)
+		return formatf("the pickle: a name of %d bytes exceeds the limit of %d", len(k.path), maxName)
 	}
 	err := k.visit(v, depth+1, inList)
 	k.path = k.path[:n]
@@ -194,7 +194,7 @@ func (k *torchWalk) add(t *torchTensor) error {
 
 func (k *torchWalk) checkBytes() error {
 	if k.bytes > maxNames {
-		return formatf("data.pkl: all names together, at 256 bytes more for a tensor, exceed the limit of %d bytes", maxNames)
+		return formatf("the pickle: all names together, at 256 bytes more for a tensor, exceed the limit of %d bytes", maxNames)
 	}
 	return nil
 }

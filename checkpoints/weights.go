@@ -18,6 +18,7 @@ type Weights struct {
 	names   []string
 	tensors map[string]*Tensor
 	meta    map[string]string
+	values  map[string]any
 	tied    [][]string
 	opaque  []string
 }
@@ -31,7 +32,7 @@ func (w *Weights) Get(name string) (*Tensor, bool) {
 	return t, ok
 }
 
-// Format returns "safetensors" or "pytorch".
+// Format returns "safetensors", "pytorch", "pytorch-legacy", "gguf" or "llama2.c".
 func (w *Weights) Format() string { return w.format }
 
 // Files returns the files that hold the tensors, sorted.
@@ -40,6 +41,11 @@ func (w *Weights) Files() []string { return slices.Clone(w.files) }
 // Metadata returns what the source says beside its tensors: the strings of a safetensors header or an index, and the
 // numbers and strings of a PyTorch file under their dotted paths.
 func (w *Weights) Metadata() map[string]string { return w.meta }
+
+// Values returns the typed values of the header: of a GGUF file each value as bool, int64, uint64, float64 or string, and
+// arrays as []bool, []int64, []uint64, []float64, []string, or []any of arrays; of a llama2.c file its seven numbers, dim,
+// hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size and seq_len, as int64. It is nil for the other formats.
+func (w *Weights) Values() map[string]any { return w.values }
 
 // Tied returns the groups of names that are the same elements of one storage, each group sorted. It is empty for
 // safetensors, whose tensors never share bytes.
@@ -68,8 +74,8 @@ func SourceDir(path string) string {
 }
 
 // Open opens a file or a folder. Of a folder it takes the first of model.safetensors, model.safetensors.index.json,
-// pytorch_model.bin, pytorch_model.bin.index.json, or else the only file that ends in .safetensors, .pt or .pth. An index
-// opens with all its shards.
+// pytorch_model.bin, pytorch_model.bin.index.json, or else the only file that ends in .safetensors, .pt, .pth or .gguf. An index
+// opens with all its shards, the first part of a split GGUF file with the others.
 func Open(path string) (*Weights, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -103,7 +109,7 @@ func weightsIn(dir string) (string, error) {
 	var found []string
 	for _, e := range entries {
 		switch filepath.Ext(e.Name()) {
-		case ".safetensors", ".pt", ".pth":
+		case ".safetensors", ".pt", ".pth", ".gguf":
 			if !e.IsDir() {
 				found = append(found, e.Name())
 			}
@@ -111,15 +117,31 @@ func weightsIn(dir string) (string, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("%s: %w", dir, formatf("no weights in this folder (want model.safetensors, pytorch_model.bin, or one .pt or .pth file)"))
+		return "", fmt.Errorf("%s: %w", dir, formatf("no weights in this folder (want model.safetensors, pytorch_model.bin, or one .pt, .pth or .gguf file)"))
 	case 1:
 		return filepath.Join(dir, found[0]), nil
+	}
+	if first := found[0]; strings.HasSuffix(first, splitName("", 0, len(found))) {
+		return filepath.Join(dir, first), nil // the parts of a split GGUF file
 	}
 	return "", fmt.Errorf("%s: %w", dir, formatf("several files may hold the weights (name one: %s)", strings.Join(found, ", ")))
 }
 
-// openFile opens one file by its content.
+// openFile opens one file by its content, and the other parts of a split GGUF file with it.
 func openFile(path string) (*Weights, error) {
+	w, err := openPart(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.addSplits(path); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return w, nil
+}
+
+// openPart opens one file by its content.
+func openPart(path string) (*Weights, error) {
 	m, err := openMapping(path)
 	if err != nil {
 		return nil, err
@@ -169,14 +191,18 @@ func sniff(b []byte) (func(*Weights, *mapping) error, error) {
 		return readTorch, nil
 	case len(b) > 8 && b[8] == '{' && binary.LittleEndian.Uint64(b) <= maxHeader:
 		return readSafetensors, nil
-	case has("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."):
-		return nil, formatf("PyTorch's legacy format from before version 1.6 (re-save it with torch.save in a newer PyTorch)")
+	case isLegacyTorch(head):
+		return readLegacyTorch, nil
 	case len(head) > 262 && head[257:262] == "ustar":
 		return nil, formatf("a tar archive, such as PyTorch wrote before version 0.2 (re-save it with torch.save in a newer PyTorch)")
+	case isLlama2C(b):
+		return readLlama2C, nil
 	case len(head) > 2 && head[0] == 0x80 && head[1] <= 5:
 		return nil, formatf("a bare pickle, not a PyTorch zip file (re-save it with torch.save)")
 	case has("GGUF"):
-		return nil, formatf("a GGUF file (convert it to safetensors)")
+		return readGGUF, nil
+	case has("ggml"), has("fmgg"), has("tjgg"), has("lmgg"):
+		return nil, formatf("a GGML file from before GGUF (convert it to GGUF with an older llama.cpp)")
 	case has("\x89HDF"):
 		return nil, formatf("an HDF5 file, as TensorFlow writes (convert it to safetensors)")
 	case has("\x93NUMPY"):

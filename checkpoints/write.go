@@ -15,7 +15,8 @@ type Named struct {
 	DType DType
 	Shape []int
 
-	// Write writes the elements, little-endian and row-major: exactly the product of Shape times DType.Size() bytes.
+	// Write writes the elements, little-endian and row-major: exactly the product of Shape times DType.Size() bytes, or the
+	// blocks of so many elements.
 	Write func(w io.Writer) error
 }
 
@@ -37,7 +38,7 @@ func FromFloat32(name string, shape []int, v []float32) Named {
 }
 
 // FromTensor makes a tensor that copies t as it is stored, without holding it in memory. t's file must stay open until
-// the tensor is written.
+// the tensor is written. That its file is damaged may be an error only after all of it was written.
 func FromTensor(t *Tensor) Named {
 	return Named{Name: t.Name, DType: t.DType, Shape: t.Shape, Write: func(w io.Writer) error {
 		return t.stream(func(b []byte) error {
@@ -47,8 +48,9 @@ func FromTensor(t *Tensor) Named {
 	}}
 }
 
-// As converts to d while writing: between F32, F16, BF16 and from F64, each value rounded once to the nearest, ties to
-// even. Other pairs are an error when the tensor is written.
+// As converts to d while writing: to F32, F16 or BF16 from these, F64 and the types that store blocks, each value rounded once
+// to the nearest, ties to even; and from all of these to Q8_0, as llama.cpp does. Other pairs are an error when the tensor is
+// written, and so is Q8_0 when a row is no multiple of 32 elements.
 func (n Named) As(d DType) Named {
 	if n.DType == d {
 		return n
@@ -56,10 +58,13 @@ func (n Named) As(d DType) Named {
 	from := n
 	n.DType = d
 	n.Write = func(w io.Writer) error {
-		if d > BF16 || from.DType > F64 {
+		if d > BF16 && d != Q8_0 || from.DType > F64 && !from.DType.blocks() {
 			return fmt.Errorf("tensor %q: cannot convert %s to %s", from.Name, from.DType, d)
 		}
-		c := &converter{w: w, from: from.DType, to: d}
+		if d == Q8_0 && (len(n.Shape) == 0 || n.Shape[len(n.Shape)-1]%32 != 0) {
+			return fmt.Errorf("tensor %q: Q8_0 needs rows of a multiple of 32 elements, not the shape %v (write it as F16 or F32)", from.Name, n.Shape)
+		}
+		c := newConverter(w, from.DType, d)
 		if err := from.Write(c); err != nil {
 			return err
 		}
@@ -73,20 +78,29 @@ func (n Named) As(d DType) Named {
 
 // A converter decodes the elements written to it and passes them on in another type.
 type converter struct {
-	w        io.Writer
-	from, to DType
-	rest     []byte // the begin of an element whose end comes with the next Write
-	values   []float32
-	out      []byte
+	w          io.Writer
+	from, to   DType
+	count      int    // elements of a unit: whole blocks of both types
+	unit, made int    // bytes of a unit before and after
+	rest       []byte // the begin of a unit whose end comes with the next Write
+	values     []float32
+	out        []byte
+}
+
+func newConverter(w io.Writer, from, to DType) *converter {
+	in, inSize := from.Block()
+	out, outSize := to.Block()
+	count := max(in, out) // each is a multiple of the smaller
+	return &converter{w: w, from: from, to: to, count: count, unit: count / in * inSize, made: count / out * outSize}
 }
 
 func (c *converter) Write(p []byte) (int, error) {
-	size, written := c.from.Size(), len(p)
+	written := len(p)
 	if len(c.rest) > 0 {
-		n := min(size-len(c.rest), len(p))
+		n := min(c.unit-len(c.rest), len(p))
 		c.rest = append(c.rest, p[:n]...)
 		p = p[n:]
-		if len(c.rest) < size {
+		if len(c.rest) < c.unit {
 			return written, nil
 		}
 		if err := c.convert(c.rest); err != nil {
@@ -94,29 +108,35 @@ func (c *converter) Write(p []byte) (int, error) {
 		}
 		c.rest = c.rest[:0]
 	}
-	for len(p) >= size {
-		n := min(len(p)/size, 1<<14)
-		if err := c.convert(p[:n*size]); err != nil {
+	for len(p) >= c.unit {
+		n := min(len(p)/c.unit, 1<<14/c.count)
+		if err := c.convert(p[:n*c.unit]); err != nil {
 			return 0, err
 		}
-		p = p[n*size:]
+		p = p[n*c.unit:]
 	}
 	c.rest = append(c.rest, p...)
 	return written, nil
 }
 
 func (c *converter) convert(p []byte) error {
-	n := len(p) / c.from.Size()
-	if cap(c.values) < n {
-		c.values, c.out = make([]float32, n), make([]byte, n*c.to.Size())
+	n := len(p) / c.unit
+	if cap(c.values) < n*c.count {
+		c.values, c.out = make([]float32, n*c.count), make([]byte, n*c.made)
 	}
-	v, out := c.values[:n], c.out[:n*c.to.Size()]
-	if c.from == F64 && c.to != F32 {
+	v, out := c.values[:n*c.count], c.out[:n*c.made]
+	if c.from == F64 && c.to != F32 && c.to != Q8_0 {
 		decodeOdd(v, p)
 	} else {
 		decode(v, p, c.from)
 	}
-	encode(out, v, c.to)
+	if c.to == Q8_0 {
+		if err := encodeQ8_0(out, v); err != nil {
+			return err
+		}
+	} else {
+		encode(out, v, c.to)
+	}
 	_, err := c.w.Write(out)
 	return err
 }
@@ -131,10 +151,10 @@ func WriteSafetensors(w io.Writer, ts []Named, metadata map[string]string) error
 	if err != nil {
 		return err
 	}
-	bw := bufio.NewWriterSize(w, 1<<20)
-	if _, err := bw.Write(header); err != nil {
+	if _, err := w.Write(header); err != nil {
 		return err
 	}
+	bw := bufio.NewWriterSize(w, 1<<16) // for small tensors: larger pieces pass by it
 	for _, t := range ts {
 		n, _ := product(t.Shape...)
 		c := &counter{w: bw, left: int64(n) * int64(t.DType.Size())}
@@ -183,7 +203,7 @@ func safetensorsHeader(ts []Named, metadata map[string]string) ([]byte, error) {
 		n, ok := product(append([]int{t.DType.Size()}, t.Shape...)...)
 		switch {
 		case t.DType.Size() == 0:
-			return nil, fmt.Errorf("tensor %q: its type cannot be written to safetensors (convert it to a plain tensor first)", t.Name)
+			return nil, fmt.Errorf("tensor %q: its type %s cannot be written to safetensors (convert it to float32 or float16 first)", t.Name, t.DType)
 		case !ok || int64(n) > 1<<62-at:
 			return nil, fmt.Errorf("tensor %q: shape %v is out of range", t.Name, t.Shape)
 		case t.Name == "__metadata__" || seen[t.Name]:

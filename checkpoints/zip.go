@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// releaseEvery is after how many places of a mapped file its pages are released: a place of few bytes brings up to 2 MB.
+const releaseEvery = 64
+
 // A record is one entry of a zip file.
 type record struct {
 	name   string
@@ -23,7 +26,8 @@ type record struct {
 // readZip reads the directory of a zip file and compares each entry with its local header. It is stricter than archive/zip,
 // since two readers that see different files in one archive are how scanners are fooled: names must be unique and stay
 // inside the archive, nothing may be encrypted or span disks, entries may not overlap.
-func readZip(b []byte) (map[string]*record, error) {
+func readZip(m *mapping) (map[string]*record, error) {
+	b := m.data
 	dir, count, err := zipDirectory(b)
 	if err != nil {
 		return nil, err
@@ -43,7 +47,9 @@ func readZip(b []byte) (map[string]*record, error) {
 			return nil, formatf("zip entry %q comes twice", clip(r.name))
 		}
 		records[r.name] = r
-		order = append(order, r)
+		if order = append(order, r); len(order)%releaseEvery == 0 {
+			m.release(b)
+		}
 	}
 	if uint64(len(order)) != count {
 		return nil, formatf("zip directory has %d entries, its end says %d", len(order), count)

@@ -5,9 +5,11 @@ Made with torch 2.15.0, numpy 2.4.6, safetensors 0.8.0 (Python 3.11). Run: pytho
 
 import argparse
 import collections
+import datetime
 import json
 import os
 import pathlib
+import string
 import sys
 import types
 
@@ -69,7 +71,9 @@ dtypes = {
     "f8": torch.tensor([1.0, -0.5, 448.0]).to(torch.float8_e4m3fn),
     "f8e5": torch.tensor([1.0, -0.5]).to(torch.float8_e5m2),
 }
+LEGACY = {"_use_new_zipfile_serialization": False}
 save("dtypes.pt", dtypes, dtypes)
+save("legacy-dtypes.pt", dtypes, dtypes, **LEGACY)
 save_file({k: v for k, v in dtypes.items()}, HERE / "dtypes.safetensors", metadata={"format": "pt", "quote": 'a "b" \u00e9'})
 golden["dtypes.safetensors"] = {"tensors": describe(dtypes), "tied": [], "opaque": [], "meta": {"format": "pt", "quote": 'a "b" \u00e9'}}
 
@@ -104,6 +108,7 @@ views = collections.OrderedDict(
     **{"embed.weight": tied, "head.weight": tied, "head.copy": tied.detach()[:]},
 )
 save("views.pt", views, views, tied=[["embed.weight", "head.copy", "head.weight"]])
+save("legacy-views.pt", views, views, tied=[["embed.weight", "head.copy", "head.weight"]], **LEGACY)
 
 # A training checkpoint with values of many kinds, in three protocols.
 model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
@@ -135,16 +140,27 @@ nested = {
     "default": collections.defaultdict(list, {"x": torch.ones(2)}),
     "counter": collections.Counter("aab"),
     "list": [torch.zeros(1), (torch.ones(1), 5)],
+    "half": np.float16(0.5),
+    "strings": np.array(["a", "b"]),
+    "objects": np.array([1, "x", None], dtype=object),
+    "when": datetime.datetime(2024, 5, 1, 12, 30, tzinfo=datetime.timezone.utc),
+    "took": datetime.timedelta(seconds=3),
+    "path": pathlib.PurePosixPath("a/b"),
+    "rng": torch.get_rng_state()[:4].clone(),
+    "nested": {"deep": [{"w": torch.ones(2, dtype=torch.int8)}], 5: torch.zeros(1)},
 }
 expect = dict(model.state_dict())
 for i, state in opt.state_dict()["state"].items():
     for k, v in state.items():
         expect[f"optimizer.state.{i}.{k}"] = v
-expect |= {"default.x": nested["default"]["x"], "list.0": nested["list"][0], "list.1.0": nested["list"][1][0]}
-for protocol in (2, 4, 5):
+expect |= {"default.x": nested["default"]["x"], "list.0": nested["list"][0], "list.1.0": nested["list"][1][0], "rng": nested["rng"]}
+expect |= {"nested.deep.0.w": nested["nested"]["deep"][0]["w"], "nested.5": nested["nested"][5]}
+for protocol, legacy in [(p, l) for p in (1, 2, 3, 4, 5) for l in (False, True)]:
     save(
-        f"nested{protocol}.pt", nested, expect, pickle_protocol=protocol,
-        opaque=sorted(["args", "best", "history", "device", "set", "frozen", "complex", "bytes", "bytearray", "slice", "range", "counter"]),
+        f"{'legacy-' * legacy}nested{protocol}.pt", nested, expect, pickle_protocol=protocol, **(LEGACY if legacy else {}),
+        opaque=sorted(
+            "args best history device set frozen complex bytes bytearray slice range counter half strings objects when took path".split()
+        ),
         meta={"epoch": "3", "big": str(2**80), "loss": "0.25", "done": "false", "note": "h\u00e9llo", "dtype": "torch.float16"},
     )
 
@@ -174,6 +190,7 @@ torch.serialization.set_crc32_options(False)
 save("nocrc.pt", {"a": base[:4].clone()}, {"a": base[:4]})
 torch.serialization.set_crc32_options(True)
 save("bare.pt", base[2:5], {"tensor": base[2:5]})
+save("legacy-bare.pt", base[2:5], {"tensor": base[2:5]}, **LEGACY)
 save("both.pt", {"model": {"x": base[:1]}, "module": {"x": base[1:2]}}, {"model.x": base[:1], "module.x": base[1:2]})
 
 # Sharded folders.
@@ -194,6 +211,7 @@ coo = torch.eye(3).to_sparse()
 save("sparse.pt", {"s": coo, "d": base[:2].clone()}, {"d": base[:2]})
 save("meta.pt", {"m": torch.empty(2, 3, device="meta"), "d": base[:2].clone()}, {"d": base[:2]})
 save("complex128.pt", {"c": torch.zeros(2, dtype=torch.complex128), "d": base[:2].clone()}, {"d": base[:2]})
+save("legacy-complex128.pt", {"c": torch.zeros(2, dtype=torch.complex128), "s": coo, "d": base[:2].clone()}, {"d": base[:2]}, **LEGACY)
 save("neg.pt", {"n": torch.tensor([1j, 2j]).conj().imag, "d": base[:2].clone()}, {"d": base[:2]})
 
 
@@ -211,10 +229,28 @@ refused.mkdir(exist_ok=True)
 torch.save({"a": base[:2].clone(), "x": Run(os.system, "touch pwned")}, refused / "system2.pt")
 torch.save({"a": base[:2].clone(), "x": Run(os.system, "touch pwned")}, refused / "system4.pt", pickle_protocol=4)
 torch.save({"a": base[:2].clone(), "x": Run(eval, "1+1")}, refused / "eval.pt")
-torch.save({"a": base[:2].clone(), "x": pathlib.PurePosixPath("a")}, refused / "class.pt")
+torch.save({"a": base[:2].clone(), "x": string.Template("a")}, refused / "class.pt")
 torch.save(torch.nn.Linear(1, 1), refused / "module.pt")
+torch.save({"a": base[:2].clone(), "x": Run(os.system, "touch pwned")}, refused / "legacy-system.pt", **LEGACY)
+torch.save(torch.nn.Linear(1, 1), refused / "legacy-module.pt", **LEGACY)
+torch.save({"a": 1}, refused / "legacy-empty.pt", **LEGACY)
 torch.save({"a": 1}, refused / "empty.pt")
-torch.save({"a": base[:2].clone()}, refused / "legacy.pt", _use_new_zipfile_serialization=False)
 torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), refused / "script.pt")
 
 (HERE / "golden.json").write_text(json.dumps(golden, indent=0, sort_keys=True))
+
+
+# The files that the Go tests write open in PyTorch, and hold the same.
+def same(a, b):
+    a, b = a.detach().contiguous().reshape(-1), b.reshape(-1)
+    return a.dtype == b.dtype and (a.numel() == b.numel() == 0 or torch.equal(a.view(torch.uint8), b.view(torch.uint8)))
+
+
+for name in ("written.pt", "written-key.pt"):
+    for mmap in (False, True):
+        got = torch.load(HERE / name, weights_only=True, mmap=mmap)
+        got = got.get("state_dict", got)
+        want = dtypes | {f"views.{k}": v for k, v in views.items()}
+        assert sorted(got) == sorted(want), name
+        for k, v in want.items():
+            assert got[k].shape == v.shape and same(v, got[k]), (name, k)
