@@ -1,7 +1,6 @@
 package vae
 
 import (
-	"fmt"
 	"math"
 
 	"svae/kernels"
@@ -11,21 +10,22 @@ import (
 // lin is a linear map; B may be absent.
 type lin[X comparable] struct{ W, B X }
 
-// Norm is LayerNorm (OPT) or RMSNorm (Llama), by the base's family; W absent means no norm.
+// Norm is LayerNorm or RMSNorm, by the base's family; W absent means no norm.
 type Norm[X comparable] struct {
-	W, B X
-	rms  bool
-	eps  float64
+	W, B  X
+	rms   bool
+	shift float64 // added to W of RMSNorm
+	eps   float64
 }
 
-// Apply normalises rows x (N, D).
+// Apply normalises rows x (N, D), or with W (K) each head of rows x (N, H·K).
 func (n Norm[X]) Apply(o op.Set[X], x X) X {
 	var none X
 	switch {
 	case n.W == none:
 		return x
 	case n.rms:
-		return o.RMSNorm(x, n.W, n.eps)
+		return o.RMSNorm(x, n.W, n.shift, n.eps)
 	}
 	return o.LayerNorm(x, n.W, n.B, n.eps)
 }
@@ -37,9 +37,10 @@ type Block[X comparable] struct {
 	freqs            []float64
 	norm1, norm2     Norm[X]
 	normX            Norm[X] // of the cross-attention
+	normQ, normK     Norm[X] // of the heads of queries and keys; absent but in Qwen3
 	q, k, v, out     lin[X]
 	xq, xk, xv, xout lin[X] // cross-attention; xv.W absent without one
-	up, gate, down   lin[X] // gate only in Llama
+	up, gate, down   lin[X] // gate.W absent without one
 }
 
 // BlockConfig says where a block's weights come from.
@@ -47,40 +48,41 @@ type BlockConfig struct {
 	Prefix  string // of its names, with the final dot
 	Base    string // prefix of the base's layer that it copies at the start; "" for none
 	Latents int    // latents that it attends to in cross-attention; 0 for no cross-attention
-	// QK keeps the query and key maps of a cross-attention over one latent, which have no effect, because the
-	// reference's files hold them.
+	// QK keeps the query and key maps of a cross-attention over one latent, and the norm before them, which have no
+	// effect, because the reference's files hold them.
 	QK bool
 }
 
 // NewBlock walks the weights of one layer.
 func NewBlock[X comparable](a *Arch, c BlockConfig, get Build[X]) Block[X] {
-	w := walker[X]{a, c, get}
+	w, f := walker[X]{a, c, get}, a.family()
+	n := f.names
+	qkv, out, mlp := a.biases()
 	b := Block[X]{arch: a}
 	D, E := a.HiddenSize, a.NumHeads*a.HeadDim
-	KE := a.NumKVHeads * a.HeadDim
-	if a.llama() {
+	KE, F := a.NumKVHeads*a.HeadDim, a.FFNSize()
+	if !f.learned {
 		b.freqs = a.freqs()
-		b.norm1 = w.norm("input_layernorm", true)
-		b.q, b.k = w.lin("self_attn.q_proj", E, D, 1), w.lin("self_attn.k_proj", KE, D, 1)
-		b.v, b.out = w.lin("self_attn.v_proj", KE, D, 1), w.lin("self_attn.o_proj", D, E, residual)
-		b.norm2 = w.norm("post_attention_layernorm", true)
-		b.gate, b.up = w.lin("mlp.gate_proj", a.ffn(), D, 1), w.lin("mlp.up_proj", a.ffn(), D, 1)
-		b.down = w.lin("mlp.down_proj", D, a.ffn(), residual)
-	} else {
-		b.norm1 = w.norm("self_attn_layer_norm", true)
-		b.q, b.k = w.lin("self_attn.q_proj", D, D, 1), w.lin("self_attn.k_proj", D, D, 1)
-		b.v, b.out = w.lin("self_attn.v_proj", D, D, 1), w.lin("self_attn.out_proj", D, D, residual)
-		b.norm2 = w.norm("final_layer_norm", true)
-		b.up, b.down = w.lin("fc1", a.ffn(), D, 1), w.lin("fc2", D, a.ffn(), residual)
 	}
+	b.norm1 = w.norm(n.norm1, D, true)
+	b.q, b.k, b.v = w.lin(n.q, E, D, 1, qkv), w.lin(n.k, KE, D, 1, qkv), w.lin(n.v, KE, D, 1, qkv)
+	if f.qkNorm {
+		b.normQ, b.normK = w.norm(n.qNorm, a.HeadDim, true), w.norm(n.kNorm, a.HeadDim, true)
+	}
+	b.out = w.lin(n.out, D, E, residual, out)
+	b.norm2 = w.norm(n.norm2, D, true)
+	if f.gated {
+		b.gate = w.lin(n.gate, F, D, 1, mlp)
+	}
+	b.up, b.down = w.lin(n.up, F, D, 1, mlp), w.lin(n.down, D, F, residual, mlp)
 	if c.Latents > 0 {
 		if c.Latents > 1 || c.QK {
 			b.xq, b.xk = w.cross("q_proj", 1), w.cross("k_proj", 1)
 		}
 		b.xv = w.cross("v_proj", 1)
 		b.xout = w.cross("out_proj", 0) // starts at zero: a new residual branch
-		if c.Latents > 1 || a.postNorm() {
-			b.normX = w.norm("cross_attn_layer_norm", false)
+		if c.Latents > 1 || a.postNorm() || c.QK {
+			b.normX = w.norm("cross_attn_layer_norm", D, false)
 		}
 	}
 	return b
@@ -104,16 +106,16 @@ func (w walker[X]) weight(name string, std, one float64, base bool, shape ...int
 	return w.get(d)
 }
 
-func (w walker[X]) lin(name string, out, in int, gain float64) lin[X] {
+func (w walker[X]) lin(name string, out, in int, gain float64, bias bool) lin[X] {
 	std := 0.8 * gain / math.Sqrt(float64(in))
 	l := lin[X]{W: w.weight(name+".weight", std, 0, true, out, in)}
-	if !w.a.llama() {
+	if bias {
 		l.B = w.weight(name+".bias", 0, 0, true, out)
 	}
 	return l
 }
 
-// cross is a map of the cross-attention: with a bias in both families, never from the base.
+// cross is a map of the cross-attention: with a bias in every family, never from the base.
 func (w walker[X]) cross(name string, gain float64) lin[X] {
 	D := w.a.HiddenSize
 	return lin[X]{
@@ -122,12 +124,39 @@ func (w walker[X]) cross(name string, gain float64) lin[X] {
 	}
 }
 
-func (w walker[X]) norm(name string, base bool) Norm[X] {
-	n := Norm[X]{W: w.weight(name+".weight", 0, 1, base, w.a.HiddenSize), rms: w.a.llama(), eps: w.a.eps()}
-	if !n.rms {
-		n.B = w.weight(name+".bias", 0, 0, base, w.a.HiddenSize)
+func (w walker[X]) norm(name string, d int, base bool) Norm[X] {
+	t := Weight{Name: w.c.Prefix + name, New: !base || w.c.Base == ""}
+	if base && w.c.Base != "" {
+		t.Base = w.c.Base + name
+	}
+	return newNorm(w.a, d, t, w.get)
+}
+
+// newNorm walks the weights of a norm of d columns of the base's family, whose names begin as t's do.
+func newNorm[X comparable](a *Arch, d int, t Weight, get Build[X]) Norm[X] {
+	f := a.family()
+	part := func(name string, one float64) X {
+		w := t
+		w.Name, w.Shape, w.One = t.Name+name, []int{d}, one
+		if t.Base != "" {
+			w.Base = t.Base + name
+		}
+		return get(w)
+	}
+	n := Norm[X]{rms: f.rms, shift: f.shift, eps: a.NormEps()}
+	if !a.affine() {
+		t.Const = ones
+	}
+	if n.W = part(".weight", 1-f.shift); !f.rms && a.affine() {
+		n.B = part(".bias", 0)
 	}
 	return n
+}
+
+func ones(v []float32) {
+	for i := range v {
+		v[i] = 1
+	}
 }
 
 // Seq is the geometry of rows that attend to one another.
@@ -179,7 +208,12 @@ func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], kv KV[X], l
 	}
 	h := pre(b.norm2, x)
 	if b.gate.W != none {
-		h = o.SwiGLU(o.Linear(h, b.gate.W, b.gate.B, kernels.None), o.Linear(h, b.up.W, b.up.B, kernels.None))
+		gate, up := o.Linear(h, b.gate.W, b.gate.B, kernels.None), o.Linear(h, b.up.W, b.up.B, kernels.None)
+		if b.arch.silu() {
+			h = o.SwiGLU(gate, up)
+		} else {
+			h = o.GeGLU(gate, up)
+		}
 	} else {
 		h = o.Linear(h, b.up.W, b.up.B, b.arch.act())
 	}
@@ -190,6 +224,7 @@ func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, kv KV[X], layer int
 	q := o.Linear(x, b.q.W, b.q.B, kernels.None)
 	k := o.Linear(x, b.k.W, b.k.B, kernels.None)
 	v := o.Linear(x, b.v.W, b.v.B, kernels.None)
+	q, k = b.normQ.Apply(o, q), b.normK.Apply(o, k)
 	if b.freqs != nil {
 		q, k = o.Rotary(q, &seq.Pos, b.freqs), o.Rotary(k, &seq.Pos, b.freqs)
 	}
@@ -244,12 +279,4 @@ func (b *Block[X]) crossAttention(o op.Set[X], x X, mem *Memory[X], layer int) X
 		y = b.normX.Apply(o, y)
 	}
 	return y
-}
-
-// LayerPrefix returns the prefix of layer i of a base model's names.
-func (a *Arch) LayerPrefix(i int) string {
-	if a.llama() {
-		return fmt.Sprintf("model.layers.%d.", i)
-	}
-	return fmt.Sprintf("model.decoder.layers.%d.", i)
 }

@@ -20,6 +20,9 @@ type Config struct {
 	EncoderBOS bool `json:"encoder_bos,omitempty"` // the encoder's sentence begins with BOS, as the reference's
 	UntiedHead bool `json:"untied_head,omitempty"` // a head of its own with a bias, not the decoder's embeddings
 	CrossQK    bool `json:"cross_qk,omitempty"`    // keep the reference's dead query and key maps at K = 1
+	// LearnableAdd weighs every token by a linear map of its row before the sum over a sentence, as an option of the
+	// reference does. The weights are not normalised.
+	LearnableAdd bool `json:"learnable_add,omitempty"`
 
 	Gamma       float64 `json:"focal_gamma,omitempty"`  // exponent of the focal loss; 0: cross-entropy
 	Noise       float64 `json:"latent_noise,omitempty"` // σ of the noise on the latents in training
@@ -94,9 +97,11 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("vae: the base has no bos_token_id, which begins every sentence of the decoder")
 	case c.EndMark && c.Arch.EOS < 0:
 		return fmt.Errorf("vae: the base has no eos_token_id, which end_mark needs")
+	case !c.Single() && c.Arch.HiddenSize%c.Arch.NumHeads != 0:
+		return fmt.Errorf("vae: num_attention_heads %d do not divide hidden_size %d, as attention to several latents wants", c.Arch.NumHeads, c.Arch.HiddenSize)
 	case c.Gamma < 0 || c.Noise < 0:
 		return fmt.Errorf("vae: focal_gamma and latent_noise must not be negative")
-	case !c.Arch.llama() && !c.Arch.Sinusoid && c.Context+c.MaxSentence+1 > c.Arch.Positions:
+	case c.Arch.Learned() && c.Context+c.MaxSentence+1 > c.Arch.Positions:
 		return fmt.Errorf("vae: context %d and max_sentence_tokens %d exceed the base's %d positions", c.Context, c.MaxSentence, c.Arch.Positions)
 	}
 	return nil

@@ -15,7 +15,7 @@ type Decoder[X comparable] struct {
 	blocks  []Block[X]
 	norm    Norm[X] // the base's final norm; absent after post-norm blocks
 	projOut X       // (E, D), OPT-350M
-	Head    X       // (V, E)
+	Head    X       // (V, E); (V, D) with a bias
 	Bias    X       // (V), of an untied head
 }
 
@@ -39,14 +39,17 @@ func NewDecoder[X comparable](c *Config, get Build[X]) *Decoder[X] {
 			Latents: c.crossLatents(), QK: c.CrossQK}, newOnly(get)))
 	}
 	d.norm = FinalNorm(a, "decoder.norm", newOnly(get))
-	d.projOut = ProjectOut(a, "decoder.", get)
+	width := a.HiddenSize
+	if !c.UntiedHead {
+		width, d.projOut = a.EmbedSize(), ProjectOut(a, "decoder.", get)
+	}
 	d.Head = d.embed.Table
 	if !tied {
 		base := ""
 		if !c.UntiedHead {
 			base = "lm_head.weight"
 		}
-		d.Head = get(Weight{Name: "decoder.lm_head.weight", Shape: []int{a.VocabSize, a.EmbedSize()}, Base: base,
+		d.Head = get(Weight{Name: "decoder.lm_head.weight", Shape: []int{a.VocabSize, width}, Base: base,
 			Std: 1 / math.Sqrt(float64(a.HiddenSize)), New: true})
 	}
 	if c.UntiedHead {
@@ -57,19 +60,10 @@ func NewDecoder[X comparable](c *Config, get Build[X]) *Decoder[X] {
 
 // FinalNorm walks the norm behind the last block, in the base's family; post-norm stacks have none.
 func FinalNorm[X comparable](a *Arch, name string, get Build[X]) Norm[X] {
-	if a.postNorm() {
+	if a.postNorm() || a.NoFinalNorm {
 		return Norm[X]{}
 	}
-	base := "model.norm"
-	if !a.llama() {
-		base = "model.decoder.final_layer_norm"
-	}
-	n := Norm[X]{rms: a.llama(), eps: a.eps(),
-		W: get(Weight{Name: name + ".weight", Shape: []int{a.HiddenSize}, One: 1, Base: base + ".weight"})}
-	if !n.rms {
-		n.B = get(Weight{Name: name + ".bias", Shape: []int{a.HiddenSize}, Base: base + ".bias"})
-	}
-	return n
+	return newNorm(a, a.HiddenSize, Weight{Name: name, Base: a.FinalName()}, get)
 }
 
 // ProjectOut walks the map from the hidden size to the width of the head, where they differ.
@@ -79,7 +73,7 @@ func ProjectOut[X comparable](a *Arch, prefix string, get Build[X]) X {
 		return none
 	}
 	return get(Weight{Name: prefix + "project_out.weight", Shape: []int{a.EmbedSize(), a.HiddenSize},
-		Base: "model.decoder.project_out.weight", Std: 1 / math.Sqrt(float64(a.HiddenSize)), New: true})
+		Base: a.EmbedPrefix() + "project_out.weight", Std: 1 / math.Sqrt(float64(a.HiddenSize)), New: true})
 }
 
 // Memory wraps latents (ΣK, D) for the rows of f.
@@ -100,7 +94,7 @@ func (d *Decoder[X]) Prepare(o op.Set[X], m *Memory[X]) {
 
 // Decode runs the packed rows of f: tokens of a sentence, each seeing those before it and the sentence's latents (§3.1).
 //
-//	returns the scored rows (N, E), ready for the head
+//	returns the scored rows (N, E) or (N, D), ready for the head
 func (d *Decoder[X]) Decode(o op.Set[X], f *DecoderFeed, m *Memory[X], kv KV[X]) X {
 	x := d.embed.Apply(o, &f.IDs, &f.Seq.Pos)
 	for i := range d.blocks {

@@ -7,19 +7,20 @@ import (
 	"svae/kernels/op"
 )
 
-// Embedding turns token ids into rows: the table, an optional projection to the hidden size (OPT-350M) and learned or
-// fixed positions. Llama has neither; its positions are rotations inside attention.
+// Embedding turns token ids into rows: the table, times √D in Gemma, an optional projection to the hidden size (OPT-350M)
+// and learned or fixed positions. Families whose positions are rotations inside attention have none here.
 type Embedding[X comparable] struct {
 	Table, projIn, pos X
+	scale              float64
 }
 
 // NewEmbedding walks the weights of an embedding whose names begin with prefix. head says that its table is also the head
 // of the model.
 func NewEmbedding[X comparable](a *Arch, prefix string, head bool, get Build[X]) Embedding[X] {
 	D, E := a.HiddenSize, a.EmbedSize()
-	base := a.EmbedPrefix()
-	e := Embedding[X]{Table: get(Weight{Name: prefix + "embed_tokens.weight", Shape: []int{a.VocabSize, E},
-		Base: base + "embed_tokens.weight", Std: a.embedStd(), New: true, Table: !head})}
+	base, n := a.EmbedPrefix(), a.family().names
+	e := Embedding[X]{scale: a.EmbedScale(), Table: get(Weight{Name: prefix + n.embed + ".weight", Shape: []int{a.VocabSize, E},
+		Base: a.EmbedName(), Std: a.embedStd(), New: true, Table: !head})}
 	if E != D {
 		e.projIn = get(Weight{Name: prefix + "project_in.weight", Shape: []int{D, E}, Base: base + "project_in.weight",
 			Std: 1 / math.Sqrt(float64(E)), New: true})
@@ -27,26 +28,24 @@ func NewEmbedding[X comparable](a *Arch, prefix string, head bool, get Build[X])
 	switch {
 	case a.Sinusoid:
 		e.pos = get(Weight{Name: prefix + "sinusoid", Shape: []int{a.Positions, D}, Const: sinusoid(D)})
-	case !a.llama():
-		e.pos = get(Weight{Name: prefix + "embed_positions.weight", Shape: []int{a.Positions + a.PosOffset(), D},
-			Base: base + "embed_positions.weight", Std: 0.02, New: true, Table: true})
+	case a.Learned():
+		e.pos = Positions(a, prefix, true, get)
 	}
 	return e
 }
 
-// EmbedPrefix is the prefix of the base's embedding names.
-func (a *Arch) EmbedPrefix() string {
-	if a.llama() {
-		return "model."
-	}
-	return "model.decoder."
+// Positions walks a table of learned positions whose name begins with prefix; fresh says that it trains at the full rate.
+func Positions[X comparable](a *Arch, prefix string, fresh bool, get Build[X]) X {
+	n := a.family().names.pos + ".weight"
+	return get(Weight{Name: prefix + n, Shape: []int{a.Positions + a.PosOffset(), a.HiddenSize}, Base: a.EmbedPrefix() + n,
+		Std: 0.02, New: fresh, Table: true})
 }
 
 // embedStd is the spread of a fresh embedding table. Without a scale of √D the residual stream drowns the token in
 // models that are trained from scratch; it is folded into the table.
 func (a *Arch) embedStd() float64 {
-	if a.llama() {
-		return 0.05 * math.Sqrt(float64(a.HiddenSize))
+	if !a.family().learned {
+		return 0.05 * math.Sqrt(float64(a.HiddenSize)) / a.EmbedScale()
 	}
 	return 0.02 * math.Sqrt(float64(a.EmbedSize()))
 }
@@ -55,6 +54,9 @@ func (a *Arch) embedStd() float64 {
 func (e Embedding[X]) Apply(o op.Set[X], ids, pos *op.Ints) X {
 	var none X
 	x := o.Gather(ids, e.Table)
+	if e.scale != 1 {
+		x = o.Scale(x, e.scale)
+	}
 	if e.projIn != none {
 		x = o.Linear(x, e.projIn, none, kernels.None)
 	}
@@ -69,6 +71,7 @@ type Encoder[X comparable] struct {
 	cfg    *Config
 	embed  Embedding[X]
 	blocks []Block[X]
+	weigh  *rowWeights[X] // nil: tokens count alike
 	norm   Norm[X]
 }
 
@@ -78,6 +81,9 @@ func NewEncoder[X comparable](c *Config, get Build[X]) *Encoder[X] {
 	e := &Encoder[X]{cfg: c, embed: NewEmbedding(a, "encoder.", false, get)}
 	for i := range c.EncoderLayers {
 		e.blocks = append(e.blocks, NewBlock(a, BlockConfig{Prefix: layerName("encoder", i), Base: copied(a, c.EncoderCopies, i)}, newOnly(get)))
+	}
+	if c.LearnableAdd {
+		e.weigh = newRowWeights("encoder.la", a.HiddenSize, get)
 	}
 	e.norm = LayerNorm("encoder.norm", a.HiddenSize, get)
 	return e
@@ -106,7 +112,37 @@ func (e *Encoder[X]) Encode(o op.Set[X], f *EncoderFeed) X {
 	for i := range e.blocks {
 		x = e.blocks[i].Apply(o, x, &f.Seq, nil, nil, i)
 	}
+	if e.weigh != nil {
+		x = e.weigh.apply(o, x)
+	}
 	return e.norm.Apply(o, o.SegmentSum(x, &f.Pool))
+}
+
+// rowWeights multiplies every row x by the number w·x + b.
+type rowWeights[X comparable] struct {
+	lin         lin[X]
+	plus, minus X // (D, 1) of 1 and of -1
+}
+
+// newRowWeights walks the weights; at the start every row counts as one.
+func newRowWeights[X comparable](name string, d int, get Build[X]) *rowWeights[X] {
+	all := func(sign string, v float32) X {
+		return get(Weight{Name: name + "." + sign, Shape: []int{d, 1}, Const: func(to []float32) {
+			for i := range to {
+				to[i] = v
+			}
+		}})
+	}
+	return &rowWeights[X]{lin: lin[X]{W: get(Weight{Name: name + ".weight", Shape: []int{1, d}, New: true}),
+		B: get(Weight{Name: name + ".bias", Shape: []int{1}, One: 1, New: true})}, plus: all("plus", 1), minus: all("minus", -1)}
+}
+
+// apply takes a product for what it is in terms of the gated unit: silu(a) - silu(-a) = a.
+func (r *rowWeights[X]) apply(o op.Set[X], x X) X {
+	var none X
+	a := o.Linear(x, r.lin.W, r.lin.B, kernels.None) // (N, 1)
+	return o.Add(o.SwiGLU(o.Linear(a, r.plus, none, kernels.None), x),
+		o.Scale(o.SwiGLU(o.Linear(a, r.minus, none, kernels.None), x), -1))
 }
 
 // EncoderFeed is the geometry of one batch of sentences for the encoder.

@@ -82,11 +82,21 @@ func (s *Store) Weights() []Weight { return s.list }
 func (s *Store) ScaleRates(tied bool) {
 	for i := range s.list {
 		w := &s.list[i]
-		if w.Rate = 1; tied || !strings.HasSuffix(w.Name, "embed_tokens.weight") {
+		if w.Rate = 1; tied || !isEmbedding(w.Name) {
 			continue
 		}
 		w.Rate = max(1, s.Spread(w.Name)/0.05)
 	}
+}
+
+// isEmbedding says that a weight of that name is an embedding table of some family.
+func isEmbedding(name string) bool {
+	for _, f := range families {
+		if strings.HasSuffix(name, f.names.embed+".weight") {
+			return true
+		}
+	}
+	return false
 }
 
 // SetRates sets the factors of the learning rate, by weight; a weight that is not named has 1.
