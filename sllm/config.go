@@ -18,7 +18,17 @@ type Config struct {
 	AELoss float64 `json:"autoencoding_loss,omitempty"`
 	// Null gives every sentence the start-of-document's plan: the control that shows what latents are worth.
 	Null bool `json:"null_latents,omitempty"`
+
+	// Direct is the structure of the reference: latents enter the base's layers as they are, hidden rows are plans as they
+	// are, and no start-of-document latent precedes the first sentence, whose plan is zeros.
+	Direct bool `json:"direct_latents,omitempty"`
+	// Attention says how the layers of an imported model saw sentences in training, if not causally: BidirectionalTrained.
+	Attention string `json:"attention,omitempty"`
 }
+
+// BidirectionalTrained marks a model whose layers were trained without a causal mask, as the reference's published ones
+// almost certainly were: each position saw the sentence that it had to predict. Here it runs causally.
+const BidirectionalTrained = "bidirectional-trained"
 
 // Validate reports the first field that cannot be.
 func (c *Config) Validate() error {
@@ -31,6 +41,10 @@ func (c *Config) Validate() error {
 	switch {
 	case c.VAE.Arch.VocabSize != c.Base.VocabSize:
 		return fmt.Errorf("sllm: vocabulary %d of the autoencoder is not the base's %d", c.VAE.Arch.VocabSize, c.Base.VocabSize)
+	case c.Direct && (c.VAE.Arch.HiddenSize != c.Base.HiddenSize || !c.VAE.Single()):
+		return fmt.Errorf("sllm: direct_latents needs one latent a sentence of the base's hidden_size %d", c.Base.HiddenSize)
+	case c.Attention != "" && c.Attention != BidirectionalTrained:
+		return fmt.Errorf("sllm: attention %q is not known (known: %s)", c.Attention, BidirectionalTrained)
 	case !(c.LatentScale > 0):
 		return fmt.Errorf("sllm: latent_scale %v must be positive", c.LatentScale)
 	case !(c.AELoss >= 0):

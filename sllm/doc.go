@@ -12,4 +12,8 @@
 //     empty.
 //   - A document that was cut teaches no stop.
 //   - A sentence that was generated is encoded in the form in which the encoder was trained.
+//
+// [ReadReference] imports the files of the paper's code, whose models keep their own structure (Config.Direct) and are
+// marked as trained with bidirectional attention; [WriteReference] writes such files, and [ReadYAML] and [ReferenceRun]
+// read its configurations.
 package sllm

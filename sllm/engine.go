@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"svae/kernels"
@@ -133,9 +134,12 @@ func (e *Engine) prefill(done [][]int32) (op.Mat, error) {
 		return op.Mat{}, fmt.Errorf("the prompt has %d sentences, %d rows of the base, which has %d positions (shorten the prompt)", len(done), n, e.cfg.Base.Positions)
 	}
 	x := e.model.start
+	if e.cfg.Direct && len(done) == 0 {
+		return x, nil
+	}
 	if len(done) > 0 {
 		z := e.model.Encoder.Encode(e.eager, &f.Enc)
-		x = e.eager.Gather(&f.Rows, e.model.start, e.eager.Linear(z, e.model.in.W, e.model.in.B, kernels.None))
+		x = e.eager.Gather(&f.Rows, e.model.start, e.model.enter(e.eager, z))
 	}
 	h := e.model.step(e.eager, x, &f.Seq, e.cache.Append)
 	if err := e.eager.Err(); err != nil {
@@ -153,7 +157,7 @@ func (e *Engine) step(ids []int32) (op.Mat, error) {
 	z := m.Encoder.Encode(o, &f.Enc)
 	f.Seq.Next(e.cache.Len(), z.R, e.cfg.Base.PosOffset())
 	f.Seq.Spans.Causal = e.cfg.VAE.Single()
-	h := m.step(o, o.Linear(z, m.in.W, m.in.B, kernels.None), &f.Seq, e.cache.Append)
+	h := m.step(o, m.enter(o, z), &f.Seq, e.cache.Append)
 	return h, o.Err()
 }
 
@@ -173,6 +177,7 @@ func (e *Engine) full() bool {
 // sentence already stand.
 func (e *Engine) sentence(ctx context.Context, r Request, h op.Mat, text []int32, first int, s *vae.Sampler, emit func(int32) bool, res *Result) ([]int32, error) {
 	v, before := &e.cfg.VAE, res.Tokens
+	end := []int32{v.Arch.EOS}
 	logits, err := e.writer.Begin(e.model.Plan(e.eager, h), text[:first], text[first:])
 	for ; err == nil; logits, err = e.writer.Push(text[len(text)-1]) {
 		if err = ctx.Err(); err != nil {
@@ -183,7 +188,11 @@ func (e *Engine) sentence(ctx context.Context, r Request, h op.Mat, text []int32
 			break
 		}
 		empty := len(text) == first
-		id := choose(logits, v.Arch.EOS, v.EndMark && r.IgnoreStop && empty, s)
+		var banned []int32
+		if v.EndMark && r.IgnoreStop && empty {
+			banned = end
+		}
+		id := choose(logits, banned, s)
 		if v.EndMark && id == v.Arch.EOS {
 			if empty { // an empty sentence has no latent
 				res.Finish = Stopped
@@ -208,6 +217,9 @@ func (e *Engine) sentence(ctx context.Context, r Request, h op.Mat, text []int32
 
 // LMEngine generates with a token-level model. It is not safe for concurrent use.
 type LMEngine struct {
+	// Stops are the tokens that end a text; of the architecture's EOS alone unless set.
+	Stops []int32
+
 	arch  *vae.Arch
 	model *LM[op.Mat]
 	eager *op.Eager
@@ -220,7 +232,7 @@ type LMEngine struct {
 // NewLMEngine returns an engine over the weights. It packs them: they must not change while the engine is in use.
 func NewLMEngine(a *vae.Arch, s *vae.Store) *LMEngine {
 	s.Pack()
-	return &LMEngine{arch: a, model: NewLM(a, s.Mat), eager: op.NewEager(s.Backend()), cache: vae.NewCache(s.Backend()),
+	return &LMEngine{Stops: []int32{a.EOS}, arch: a, model: NewLM(a, s.Mat), eager: op.NewEager(s.Backend()), cache: vae.NewCache(s.Backend()),
 		out: make([]float32, a.VocabSize)}
 }
 
@@ -261,6 +273,10 @@ func (e *LMEngine) Generate(ctx context.Context, r Request, emit func(id int32) 
 	logits, err := e.Forward(text)
 	res.Prefill = time.Since(begin)
 	begin = time.Now()
+	var banned []int32
+	if r.IgnoreStop {
+		banned = e.Stops
+	}
 	for inside := r.Open; err == nil; {
 		if err = ctx.Err(); err != nil {
 			break
@@ -269,8 +285,8 @@ func (e *LMEngine) Generate(ctx context.Context, r Request, emit func(id int32) 
 			res.Finish = Length
 			break
 		}
-		id := choose(logits, e.arch.EOS, r.IgnoreStop, sampler)
-		if id == e.arch.EOS {
+		id := choose(logits, banned, sampler)
+		if slices.Contains(e.Stops, id) {
 			res.Finish = Stopped
 			break
 		}
@@ -289,10 +305,12 @@ func (e *LMEngine) Generate(ctx context.Context, r Request, emit func(id int32) 
 	return res, err
 }
 
-// choose samples a token; where the end must be ignored it cannot be chosen.
-func choose(logits []float32, eos int32, ignore bool, s *vae.Sampler) int32 {
-	if ignore && eos >= 0 {
-		logits[eos] = negInf
+// choose samples a token that is not banned.
+func choose(logits []float32, banned []int32, s *vae.Sampler) int32 {
+	for _, id := range banned {
+		if id >= 0 {
+			logits[id] = negInf
+		}
 	}
 	return s.Choose(logits)
 }

@@ -111,7 +111,7 @@ func oracle(t *testing.T, c *Config, s *vae.Store, r Request) (ids []int32, fini
 		var f Feed
 		f.Set(c, b.ids, b.sent, b.doc, b.ends, nil, Real)
 		h := m.Hidden(e, m.Encoder.Encode(e, &f.Enc), &f)
-		x := m.Decoder.Decode(e, &f.Dec, m.Decoder.Memory(m.Plan(e, e.Gather(&f.Plan, h)), &f.Dec), nil)
+		x := m.Decoder.Decode(e, &f.Dec, m.Decoder.Memory(m.Plan(e, m.plans(e, &f, h)), &f.Dec), nil)
 		last := x.R - 1
 		if c.VAE.EndMark {
 			last--

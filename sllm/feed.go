@@ -16,7 +16,8 @@ const (
 )
 
 // Feed is the geometry of one batch of pieces of documents. For a piece of n sentences the backbone has n+1 groups of
-// rows: the start latents and each sentence's; group j predicts sentence j, the last one the end of the document.
+// rows: the start latents and each sentence's; group j predicts sentence j, the last one the end of the document. In the
+// reference's structure (Config.Direct) the first group has no rows, and row 0 of Plan's sources stands for it.
 type Feed struct {
 	Enc      vae.EncoderFeed
 	Dec      vae.DecoderFeed
@@ -41,7 +42,7 @@ func (f *Feed) Set(c *Config, ids, sent, doc []int32, ends []bool, before [][]in
 	if c.Null {
 		which = None
 	}
-	f.plans(doc, which)
+	f.plans(c.Direct, doc, which)
 	f.Dec.Set(&c.VAE, ids, sent, doc, before, f.memAt)
 	if c.AELoss > 0 {
 		f.AE.Set(&c.VAE, ids, sent, doc, before, f.Enc.At)
@@ -68,7 +69,11 @@ func (f *Feed) rows(c *Config, doc []int32) {
 				sp.Q, sp.KLo, sp.KHi = append(sp.Q, end), append(sp.KLo, first), append(sp.KHi, end)
 			}
 		}
-		group(0, start)
+		if c.Direct {
+			group(0, 0)
+		} else {
+			group(0, start)
+		}
 		for s := doc[b]; s < doc[b+1]; s++ {
 			group(start+f.Enc.At[s], start+f.Enc.At[s+1])
 		}
@@ -80,7 +85,7 @@ func (f *Feed) rows(c *Config, doc []int32) {
 }
 
 // plans chooses the memory of every sentence. Piece b's groups begin at index doc[b]+b.
-func (f *Feed) plans(doc []int32, which Latents) {
+func (f *Feed) plans(direct bool, doc []int32, which Latents) {
 	f.Plan.V, f.memAt = f.Plan.V[:0], append(f.memAt[:0], 0)
 	pieces := len(doc) - 1
 	for b := range pieces {
@@ -96,8 +101,15 @@ func (f *Feed) plans(doc []int32, which Latents) {
 				at = j / 2
 			}
 			g := int(doc[from]) + from + at
-			for r := f.group[g]; r < f.group[g+1]; r++ {
-				f.Plan.V = append(f.Plan.V, r)
+			switch lo, hi := f.group[g], f.group[g+1]; {
+			case direct && lo == hi:
+				f.Plan.V = append(f.Plan.V, 0)
+			case direct:
+				f.Plan.V = append(f.Plan.V, lo+1)
+			default:
+				for r := lo; r < hi; r++ {
+					f.Plan.V = append(f.Plan.V, r)
+				}
 			}
 			f.memAt = append(f.memAt, int32(len(f.Plan.V)))
 		}

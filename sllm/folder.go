@@ -38,7 +38,7 @@ type Folder struct {
 	Raw   json.RawMessage // config.json as read
 	// Segmenter is the segmenter's configuration, as package data wrote it; absent for a KindLM.
 	Segmenter json.RawMessage
-	// Files are the tokenizer files, by name.
+	// Files are the tokenizer files, by name, and generation_config.json.
 	Files map[string][]byte
 }
 
@@ -50,12 +50,24 @@ type configFile struct {
 	Scale         float64         `json:"latent_scale,omitempty"`
 	AELoss        float64         `json:"autoencoding_loss,omitempty"`
 	Null          bool            `json:"null_latents,omitempty"`
+	Direct        bool            `json:"direct_latents,omitempty"`
+	Attention     string          `json:"attention,omitempty"`
 	Segmenter     json.RawMessage `json:"segmenter,omitempty"`
 	DType         string          `json:"torch_dtype,omitempty"`
 }
 
-// TokenizerFiles are the names of the files that make up a tokenizer.
-var TokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"}
+// SideFiles are the names of the small files that a model folder may hold beside config.json: those that make up a
+// tokenizer, and the settings for generation.
+var SideFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+	"merges.txt", "tokenizer.model", "chat_template.jinja", GenerationFile}
+
+// GenerationFile is where Hugging Face folders keep the settings for generation.
+const GenerationFile = "generation_config.json"
+
+// HasTokenizer says that the folder holds a tokenizer.
+func (f *Folder) HasTokenizer() bool {
+	return f.Files["tokenizer.json"] != nil || f.Files["tokenizer.model"] != nil || f.Files["vocab.json"] != nil && f.Files["merges.txt"] != nil
+}
 
 // Weights lists the model's weights, in order.
 func (f *Folder) Weights() []vae.Weight {
@@ -132,7 +144,7 @@ func ReadConfig(path string) (*Folder, error) {
 		return nil, err
 	}
 	f := &Folder{Path: dir, Files: map[string][]byte{}}
-	for _, name := range TokenizerFiles {
+	for _, name := range SideFiles {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
 			f.Files[name] = b
 		}
@@ -147,6 +159,17 @@ func ReadConfig(path string) (*Folder, error) {
 }
 
 func (f *Folder) parse() (err error) {
+	if err := vae.CheckJSON(f.Raw); err != nil {
+		return fmt.Errorf("config.json: %w", err)
+	}
+	var kind struct {
+		ModelType any `json:"model_type"`
+	}
+	if json.Unmarshal(f.Raw, &kind) != nil || kind.ModelType != "svae" && kind.ModelType != "sllm" {
+		f.Kind = KindLM
+		f.LM, err = vae.ParseArch(f.Raw)
+		return err
+	}
 	var c configFile
 	if err := json.Unmarshal(f.Raw, &c); err != nil {
 		return fmt.Errorf("config.json: %w", err)
@@ -157,14 +180,11 @@ func (f *Folder) parse() (err error) {
 		f.Kind, f.SVAE = KindVAE, *c.SVAE
 		return f.SVAE.Validate()
 	case c.ModelType == "sllm" && c.SVAE != nil && c.Base != nil:
-		f.Kind, f.SLLM = KindSLLM, Config{Base: *c.Base, VAE: *c.SVAE, LatentScale: c.Scale, AELoss: c.AELoss, Null: c.Null}
+		f.Kind, f.SLLM = KindSLLM, Config{Base: *c.Base, VAE: *c.SVAE, LatentScale: c.Scale, AELoss: c.AELoss, Null: c.Null,
+			Direct: c.Direct, Attention: c.Attention}
 		return f.SLLM.Validate()
-	case c.ModelType == "svae" || c.ModelType == "sllm":
-		return fmt.Errorf("config.json: model_type %q without its parts", c.ModelType)
 	}
-	f.Kind = KindLM
-	f.LM, err = vae.ParseArch(f.Raw)
-	return err
+	return fmt.Errorf("config.json: model_type %q without its parts", c.ModelType)
 }
 
 // Load reads a model folder with its weights.
@@ -181,7 +201,7 @@ func Load(path string, be kernels.Backend) (*Folder, error) {
 	if f.Store, err = vae.NewStore(be, f.Weights()); err != nil {
 		return nil, err
 	}
-	tensors, err := Match(f.Store.Weights(), src)
+	tensors, err := Find(f.Store.Weights(), f.Layout(), src)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
@@ -195,51 +215,6 @@ func Load(path string, be kernels.Backend) (*Folder, error) {
 	return f, nil
 }
 
-// Match finds the tensor of every weight in a source. The error lists all that are missing, mis-shaped or left over.
-func Match(ws []vae.Weight, src *checkpoints.Weights) (map[string]*checkpoints.Tensor, error) {
-	found := map[string]*checkpoints.Tensor{}
-	used := map[string]bool{}
-	var bad []string
-	for _, w := range ws {
-		name := w.Name
-		t, ok := src.Get(name)
-		if !ok { // files written from the inner module lack the outer prefix
-			name = strings.TrimPrefix(name, "model.")
-			t, ok = src.Get(name)
-		}
-		used[name] = true
-		switch {
-		case !ok:
-			bad = append(bad, fmt.Sprintf("missing %s %v", w.Name, w.Shape))
-		case fmt.Sprint(t.Shape) != fmt.Sprint(w.Shape):
-			bad = append(bad, fmt.Sprintf("%s is %v, want %v", name, t.Shape, w.Shape))
-		case !t.DType.Numeric():
-			bad = append(bad, fmt.Sprintf("%s has the unsupported type %s", name, t.TypeName))
-		default:
-			found[w.Name] = t
-		}
-	}
-	for _, name := range src.Names() {
-		if !used[name] && !needless(name) {
-			bad = append(bad, "unexpected "+name)
-		}
-	}
-	if len(bad) == 0 {
-		return found, nil
-	}
-	const most = 20
-	n := len(bad)
-	if n > most {
-		bad = append(bad[:most], fmt.Sprintf("and %d more", n-most))
-	}
-	return nil, fmt.Errorf("the weights do not fit config.json: %s", strings.Join(bad, "; "))
-}
-
-// needless names tensors that files hold though no model needs them: a tied head stored again, rotary tables.
-func needless(name string) bool {
-	return name == "lm_head.weight" || strings.HasSuffix(name, "rotary_emb.inv_freq") || strings.HasSuffix(name, "decoder.version")
-}
-
 // Config returns the text of config.json.
 func (f *Folder) Config() ([]byte, error) {
 	c := configFile{ModelType: string(f.Kind), DType: "float32", Segmenter: f.Segmenter}
@@ -250,6 +225,7 @@ func (f *Folder) Config() ([]byte, error) {
 		c.SVAE = &f.SVAE
 	default:
 		c.Base, c.SVAE, c.Scale, c.AELoss, c.Null = &f.SLLM.Base, &f.SLLM.VAE, f.SLLM.LatentScale, f.SLLM.AELoss, f.SLLM.Null
+		c.Direct, c.Attention = f.SLLM.Direct, f.SLLM.Attention
 	}
 	b, err := json.MarshalIndent(c, "", "  ")
 	return append(b, '\n'), err
@@ -265,7 +241,7 @@ func (f *Folder) lmConfig() ([]byte, error) {
 		if raw, err = json.Marshal(f.LM); err != nil {
 			return nil, err
 		}
-		m["architectures"] = []string{map[string]string{"opt": "OPTForCausalLM", "llama": "LlamaForCausalLM"}[f.LM.ModelType]}
+		m["architectures"] = []string{f.LM.Class()}
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
@@ -295,11 +271,15 @@ func (f *Folder) Write(d *checkpoints.Dir) error {
 			return err
 		}
 	}
-	var ts []checkpoints.Named
+	tensors := map[string]*checkpoints.Tensor{}
 	for _, w := range f.Store.Weights() {
-		ts = append(ts, NamedBuf(f.Store.Backend(), w.Name, w.Shape, f.Store.Buf(w.Name)))
+		v, err := f.Read(w.Name)
+		if err != nil {
+			return err
+		}
+		tensors[w.Name] = checkpoints.MemTensor(w.Name, w.Shape, v)
 	}
-	return WriteTensors(d, "model.safetensors", ts)
+	return WriteTensors(d, "model.safetensors", Arrange(f.Layout(), tensors))
 }
 
 // NamedBuf is a tensor to be written from a backend's memory.

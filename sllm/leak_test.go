@@ -76,7 +76,7 @@ func eachModel(t *testing.T, f func(t *testing.T, c *Config, s *vae.Store)) {
 
 // eachLM does so for token-level models.
 func eachLM(t *testing.T, f func(t *testing.T, a *vae.Arch, s *vae.Store)) {
-	for name, a := range map[string]vae.Arch{"opt": tinyOPT(false), "opt-post": tinyOPT(true), "llama": tinyLlama()} {
+	for name, a := range tinyBases() {
 		for backend, be := range float32Backends() {
 			t.Run(name+"/"+backend, func(t *testing.T) {
 				f(t, &a, vaetest.RandomStore(t, be, vae.List(func(b vae.Build[op.Mat]) { NewLM(&a, b) }), 1))
@@ -100,7 +100,7 @@ func look(t *testing.T, c *Config, s *vae.Store, pieces []piece) []seen {
 	var f Feed
 	f.Set(c, b.ids, b.sent, b.doc, b.ends, nil, Real)
 	h := m.Hidden(e, m.Encoder.Encode(e, &f.Enc), &f)
-	plan := m.Plan(e, e.Gather(&f.Plan, h))
+	plan := m.Plan(e, m.plans(e, &f, h))
 	m.Loss(e, &f)
 	if err := e.Err(); err != nil {
 		t.Fatal(err)
@@ -113,6 +113,9 @@ func look(t *testing.T, c *Config, s *vae.Store, pieces []piece) []seen {
 		g := int(b.doc[p]) + p // the piece's first group
 		for j := range len(piece.sentences) + 1 {
 			x.hidden = append(x.hidden, rows(h, f.group[g+j], f.group[g+j+1]))
+			if c.Direct && j == 0 {
+				x.hidden[0] = make([]float64, c.Base.HiddenSize) // what stands for the start
+			}
 		}
 		for j, toks := range piece.sentences {
 			i := int(b.doc[p]) + j
@@ -287,6 +290,9 @@ func TestOtherPlans(t *testing.T) {
 				for s := b.doc[p]; s < b.doc[p+1]; s++ {
 					if none[s] != own[b.doc[p]] {
 						t.Errorf("%s: sentence %d is given plan %d for none", name, s, none[s])
+					}
+					if c.Direct && other[s] == 0 { // that of the start, which is no piece's own
+						continue
 					}
 					same := other[s] == own[s] && !(len(pieces) == 1 && s == 0) // before the first sentence there is no other plan
 					later := len(pieces) == 1 && other[s] > own[s]              // which would have seen the sentence

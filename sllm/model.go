@@ -22,11 +22,7 @@ func NewBackbone[X comparable](a *vae.Arch, get vae.Build[X]) *Backbone[X] {
 		p := a.LayerPrefix(i)
 		b.blocks = append(b.blocks, vae.NewBlock(a, vae.BlockConfig{Prefix: p, Base: p}, get))
 	}
-	name := "model.norm"
-	if a.ModelType == "opt" {
-		name = "model.decoder.final_layer_norm"
-	}
-	b.norm = vae.FinalNorm(a, name, get)
+	b.norm = vae.FinalNorm(a, a.FinalName(), get)
 	return b
 }
 
@@ -44,7 +40,7 @@ type Model[X comparable] struct {
 	Encoder  *vae.Encoder[X]
 	Decoder  *vae.Decoder[X]
 	backbone *Backbone[X]
-	pos      X // learned positions of the base (OPT)
+	pos      X // learned positions of the base; absent with rotary ones
 	start    X // (K, D) start-of-document latents
 	in       linear[X]
 	out      linear[X]
@@ -62,32 +58,46 @@ func New[X comparable](c *Config, get vae.Build[X]) *Model[X] {
 			get(vae.Weight{Name: name + ".bias", Shape: []int{out}, New: true})}
 	}
 	m := &Model[X]{cfg: c, Encoder: vae.NewEncoder(&c.VAE, get), Decoder: vae.NewDecoder(&c.VAE, get)}
-	m.in = lin("latent_in", D, E, 0, c.LatentScale)
-	m.start = get(vae.Weight{Name: "latent_start", Shape: []int{c.startRows(), D}, Std: c.LatentScale, New: true, Table: true})
-	m.pos = positions(&c.Base, get)
+	start := vae.Weight{Name: "latent_start", Shape: []int{c.startRows(), D}, Std: c.LatentScale, New: true, Table: true}
+	if c.Direct {
+		start.Const = func([]float32) {} // zeros
+	} else {
+		m.in = lin("latent_in", D, E, 0, c.LatentScale)
+	}
+	m.start = get(start)
+	if c.Base.Learned() {
+		m.pos = vae.Positions(&c.Base, c.Base.EmbedPrefix(), false, get)
+	}
 	m.backbone = NewBackbone(&c.Base, get)
-	m.out = lin("latent_out", E, D, 1/math.Sqrt(float64(D)), 0)
-	m.outNorm = vae.LayerNorm("latent_norm", E, get)
+	if !c.Direct {
+		m.out = lin("latent_out", E, D, 1/math.Sqrt(float64(D)), 0)
+		m.outNorm = vae.LayerNorm("latent_norm", E, get)
+	}
 	m.stop = lin("stop_head", 2, D, 0, 0)
 	return m
-}
-
-// positions walks the base's table of learned positions; Llama has none.
-func positions[X comparable](a *vae.Arch, get vae.Build[X]) X {
-	var none X
-	if a.ModelType != "opt" {
-		return none
-	}
-	name := "model.decoder.embed_positions.weight"
-	return get(vae.Weight{Name: name, Base: name, Shape: []int{a.Positions + a.PosOffset(), a.HiddenSize}, Std: 0.02, Table: true})
 }
 
 // Hidden runs the base's layers over the documents' latents: rows of the start latents and of each sentence's, in turn.
 //
 //	z (ΣK, E) as Encoder.Encode returns it    returns (rows, D), after the final norm
 func (m *Model[X]) Hidden(o op.Set[X], z X, f *Feed) X {
-	zi := o.Linear(z, m.in.W, m.in.B, kernels.None)
-	return m.step(o, o.Gather(&f.Rows, m.start, zi), &f.Seq, nil)
+	return m.step(o, o.Gather(&f.Rows, m.start, m.enter(o, z)), &f.Seq, nil)
+}
+
+// enter projects latents (N, E) into the base's space (N, D).
+func (m *Model[X]) enter(o op.Set[X], z X) X {
+	if m.cfg.Direct {
+		return z
+	}
+	return o.Linear(z, m.in.W, m.in.B, kernels.None)
+}
+
+// plans returns the hidden rows that are the plans of f's sentences, in turn.
+func (m *Model[X]) plans(o op.Set[X], f *Feed, h X) X {
+	if m.cfg.Direct {
+		return o.Gather(&f.Plan, m.start, h)
+	}
+	return o.Gather(&f.Plan, h)
 }
 
 // step adds positions to rows x (N, D) and runs the backbone.
@@ -101,6 +111,9 @@ func (m *Model[X]) step(o op.Set[X], x X, seq *vae.Seq, kv vae.KV[X]) X {
 
 // Plan projects hidden rows (N, D) into the decoder's latent space (N, E).
 func (m *Model[X]) Plan(o op.Set[X], h X) X {
+	if m.cfg.Direct {
+		return h
+	}
 	return m.outNorm.Apply(o, o.Linear(h, m.out.W, m.out.B, kernels.None))
 }
 
@@ -109,7 +122,7 @@ func (m *Model[X]) Plan(o op.Set[X], h X) X {
 func (m *Model[X]) Loss(o op.Set[X], f *Feed) X {
 	z := m.Encoder.Encode(o, &f.Enc)
 	h := m.Hidden(o, o.Noise(z, m.cfg.VAE.Noise), f)
-	tokens := m.Decoder.Loss(o, &f.Dec, m.Plan(o, o.Gather(&f.Plan, h)))
+	tokens := m.Decoder.Loss(o, &f.Dec, m.Plan(o, m.plans(o, f, h)))
 	stop := o.Xent(o.Gather(&f.StopRows, h), m.stop.W, m.stop.B, &f.Stop)
 	if m.cfg.AELoss > 0 {
 		return o.Sum([]float64{1, 1, m.cfg.AELoss}, tokens, stop, m.Decoder.Loss(o, &f.AE, z))

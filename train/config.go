@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -213,7 +214,16 @@ func (c *Config) encode() ([]byte, error) {
 
 // ReadFile overlays a TOML file; a key that is not known is an error.
 func (c *Config) ReadFile(path string) error {
-	md, err := toml.DecodeFile(path, c)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return c.ReadText(path, string(text))
+}
+
+// ReadText overlays TOML that came from path.
+func (c *Config) ReadText(path, text string) error {
+	md, err := toml.Decode(text, c)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

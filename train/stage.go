@@ -143,7 +143,7 @@ func (c *Config) initialise(f *sllm.Folder, be kernels.Backend, fingerprint stri
 		}
 		from = base.Read
 		if f.Kind == sllm.KindSLLM {
-			f.SLLM.LatentScale = base.Store.Spread(base.LM.EmbedPrefix() + "embed_tokens.weight")
+			f.SLLM.LatentScale = base.LM.EmbedScale() * base.Store.Spread(base.LM.EmbedName())
 		}
 	}
 	var err error
