@@ -1,206 +1,189 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
-	"math"
-	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
-	"svae/checkpoints"
-	"svae/data/tokenizer"
+	"svae/checkpoints/convert"
+	"svae/checkpoints/hub"
 	"svae/sllm"
 )
 
 func convertCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "convert",
-		Usage:     "read PyTorch or safetensors weights and write a model folder",
+		Usage:     "read a model in any format and write it as a model folder, PyTorch or GGUF",
 		ArgsUsage: "SRC DST",
-		Description: `SRC is a Hugging Face folder, a training run (of which the newest checkpoint is taken) or one weight file (.bin, .pt, .pth, .safetensors; its config.json and tokenizer then come from
-its folder). Weights are checked against config.json before anything is written, and stay in their own type. Example:
+		Description: `SRC is a Hugging Face folder, a weight file (PyTorch .bin, .pt or .pth, safetensors, an index of shards, GGUF, llama2.c), a training
+run, or hf:OWNER/NAME[@REVISION] to download. What a file is, its content decides. The config and the tokenizer come from the
+file or its folder. DST is a model folder, or a file that ends in .gguf or .pth; --format says otherwise.
+
+Every weight is checked against the config before anything is written, and stays in its own type unless --dtype names
+another. Examples:
 
    svae convert opt-125m base
-   svae convert opt-125m/pytorch_model.bin base`,
+   svae convert hf:HuggingFaceTB/SmolLM2-135M base
+   svae convert model.gguf base --dtype bf16
+   svae convert base base.gguf --dtype q8_0 --verify`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "tokenizer", Usage: "`FOLDER` of the tokenizer, if not that of SRC"},
+			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of DST: " + strings.Join(convert.Formats, ", ") + " (by the name of DST)"},
+			&cli.StringFlag{Name: "dtype", Usage: "`TYPE` of the weights: f32, f16, bf16; q8_0 in GGUF (as they are)"},
+			&cli.StringFlag{Name: "tokenizer", Usage: "`PATH` of the tokenizer's folder or file, if it is not with SRC"},
+			&cli.Int64Flag{Name: "shard-bytes", Value: 5_000_000_000, Usage: "most `BYTES` of one safetensors file"},
+			&cli.IntFlag{Name: "heads", Usage: "attention `HEADS` of a reference file, which does not say (by its hidden size)"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print what would be read and written, and write nothing"},
+			&cli.BoolFlag{Name: "verify", Usage: "read DST again and compare every weight"},
+			&cli.BoolFlag{Name: "json", Usage: "print the plan of --dry-run as JSON"},
 			&cli.BoolFlag{Name: "force", Usage: "replace DST"},
 			&cli.BoolFlag{Name: "allow-nonfinite", Usage: "accept weights that are NaN or infinite"},
 		},
-		Action: convert,
+		Action: convertModel,
 	}
 }
 
-func convert(c *cli.Context) error {
+func convertModel(c *cli.Context) error {
 	if c.NArg() != 2 {
 		return usagef("want SRC and DST (svae convert SRC DST)")
 	}
-	r, err := convertFolder(c.Args().Get(0), c.Args().Get(1), convertOptions{c.String("tokenizer"), c.Bool("force"), c.Bool("allow-nonfinite")})
-	if err != nil {
-		return err
+	t := convert.Target{Path: c.Args().Get(1), Format: convert.FormatOf(c.Args().Get(1)), DType: c.String("dtype"),
+		ShardBytes: c.Int64("shard-bytes"), Force: c.Bool("force"), NonFinite: c.Bool("allow-nonfinite")}
+	if f := c.String("format"); f != "" {
+		t.Format = convert.Format(f)
 	}
-	if r.ids < r.vocab*9/10 {
-		fmt.Fprintf(c.App.ErrWriter, "warning: the tokenizer has %d ids for a vocabulary of %d: is it this model's?\n", r.ids, r.vocab)
-	}
-	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d weights from %s\n", c.Args().Get(1), r.family, r.tensors, r.elements, strings.Join(r.files, ", "))
-	if len(r.skipped) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "skipped %d values that are not tensors, such as %s\n", len(r.skipped), r.skipped[0])
-	}
-	return nil
-}
-
-type convertOptions struct {
-	tokenizer        string
-	force, nonfinite bool
-}
-
-// converted says what a conversion read.
-type converted struct {
-	family            string
-	tensors, elements int
-	ids, vocab        int // of the tokenizer, of the model
-	files, skipped    []string
-}
-
-// convertFolder writes the model of a source as a model folder. Nothing is written before everything has been checked.
-func convertFolder(src, dst string, o convertOptions) (r converted, err error) {
-	if err := replaceable(src, dst, o.force); err != nil {
-		return r, err
-	}
-	src = newest(src)
-	w, err := checkpoints.Open(src) // first: a file that is refused must not be asked for its config
-	if err != nil {
-		return r, err
-	}
-	defer w.Close()
-	f, err := sllm.ReadConfig(checkpoints.SourceDir(src))
-	if err != nil {
-		return r, err
-	}
-	if o.tokenizer != "" {
-		tok, err := tokenizer.Load(o.tokenizer)
-		if err != nil {
-			return r, err
-		}
-		f.Files = tok.Files()
-	}
-	if r.ids, err = checkTokenizer(f); err != nil {
-		return r, err
-	}
-	r.vocab = f.Arch().VocabSize
-	ws := f.Weights()
-	found, err := sllm.Match(ws, w)
-	if err != nil {
-		return r, fmt.Errorf("%s: %w", src, err)
-	}
-	var out []checkpoints.Named
-	for _, d := range ws {
-		t := found[d.Name]
-		if !o.nonfinite {
-			if err := finite(t); err != nil {
-				return r, err
-			}
-		}
-		n := checkpoints.FromTensor(t)
-		n.Name = d.Name
-		out = append(out, n)
-		r.elements += t.Len()
-	}
-	r.family, r.tensors, r.files, r.skipped = f.Arch().ModelType, len(ws), baseNames(w.Files()), w.Opaque()
-	return r, writeModel(f, out, dst, o.force)
-}
-
-// replaceable refuses a destination whose replacement would lose anything but a model folder of this program's making.
-func replaceable(src, dst string, force bool) error {
-	es, err := os.ReadDir(dst)
-	st, statErr := os.Stat(dst)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case statErr == nil && !st.IsDir():
-		return fmt.Errorf("%s: exists and is a file (give another DST)", dst)
-	case err != nil:
-		return err
-	case !force:
-		return fmt.Errorf("%s: exists already (--force replaces a model folder)", dst)
+	case !slices.Contains(convert.Formats, string(t.Format)):
+		return usagef("--format %q: want one of %s", t.Format, strings.Join(convert.Formats, ", "))
+	case t.ShardBytes < 1:
+		return usagef("--shard-bytes must be positive")
+	case c.Bool("json") && !c.Bool("dry-run"):
+		return usagef("--json goes with --dry-run")
 	}
-	a, errA := filepath.Abs(src)
-	b, errB := filepath.Abs(dst)
-	if errA != nil || errB != nil || a == b || strings.HasPrefix(a, b+string(filepath.Separator)) {
-		return fmt.Errorf("%s: holds the source (give another DST)", dst)
-	}
-	ours := append([]string{"config.json", "model.safetensors", checkpoints.ManifestName}, sllm.TokenizerFiles...)
-	for _, e := range es {
-		if !e.Type().IsRegular() || !slices.Contains(ours, e.Name()) {
-			return fmt.Errorf("%s: holds %s, which is not a converted model's (give another DST)", dst, e.Name())
-		}
-	}
-	return nil
-}
-
-// checkTokenizer refuses a folder whose tokenizer does not load or knows more tokens than the model, and returns how
-// many it knows.
-func checkTokenizer(f *sllm.Folder) (ids int, err error) {
-	if len(f.Files) == 0 {
-		return 0, fmt.Errorf("%s: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt; --tokenizer DIR names another folder)", f.Path)
-	}
-	tmp, err := os.MkdirTemp("", "svae-tokenizer-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(tmp)
-	for name, b := range f.Files {
-		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o666); err != nil {
-			return 0, err
-		}
-	}
-	tok, err := tokenizer.Load(tmp)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %s", f.Path, strings.ReplaceAll(err.Error(), tmp+string(filepath.Separator), ""))
-	}
-	if n := tok.VocabSize(); n > f.Arch().VocabSize {
-		return 0, fmt.Errorf("%s: the tokenizer has %d ids, config.json says vocab_size %d", f.Path, n, f.Arch().VocabSize)
-	}
-	return tok.VocabSize(), nil
-}
-
-// finite reads a tensor and refuses it if a value is not finite.
-func finite(t *checkpoints.Tensor) error {
-	v := make([]float32, t.Len())
-	if err := t.Float32(v); err != nil {
-		return err
-	}
-	for i, x := range v {
-		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-			return fmt.Errorf("%s: %s holds %v at %d (--allow-nonfinite converts it all the same)", t.File, t.Name, x, i)
-		}
-	}
-	return nil
-}
-
-func writeModel(f *sllm.Folder, ts []checkpoints.Named, dst string, force bool) error {
-	d, err := checkpoints.CreateDir(dst, force)
+	src, err := fetch(c, c.Args().First())
 	if err != nil {
 		return err
 	}
-	defer d.Abort()
-	if err := d.WriteFile("config.json", f.Raw); err != nil {
+	s, err := convert.Open(newest(src), convert.Options{Tokenizer: c.String("tokenizer"), Heads: c.Int("heads")})
+	if err != nil {
 		return err
 	}
-	for name, b := range f.Files {
-		if err := d.WriteFile(name, b); err != nil {
+	defer s.Close()
+	warn(c, s)
+	p, err := s.Plan(t)
+	if err == nil {
+		err = p.Writable()
+	}
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return printPlan(c, p)
+	}
+	b := newBar(c, "writing")
+	if err := p.Write(c.Context, b.set); err != nil {
+		return err
+	}
+	b.done()
+	fmt.Fprintf(c.App.Writer, "%s: %s, %d tensors, %d bytes from %s\n", t.Path, familyOf(s.Folder), len(p.Moves), p.Bytes, strings.Join(baseNames(s.Weights.Files()), ", "))
+	if c.Bool("verify") {
+		n, err := p.Verify(c.Context)
+		if err != nil {
 			return err
 		}
+		fmt.Fprintf(c.App.Writer, "verified: %d weights are equal\n", n)
 	}
-	if err := sllm.WriteTensors(d, "model.safetensors", ts); err != nil {
+	return nil
+}
+
+// fetch downloads a source that lies on a hub; any other path stays what it is.
+func fetch(c *cli.Context, src string) (string, error) {
+	if !strings.HasPrefix(src, "hf:") {
+		return src, nil
+	}
+	b := newBar(c, "downloading")
+	defer b.done()
+	return hub.Fetch(c.Context, src, hub.Options{Progress: func(_ string, done, total int64) { b.set(done, total) }})
+}
+
+// warn says what a reader of the source should know.
+func warn(c *cli.Context, s *convert.Source) {
+	say := func(format string, a ...any) { fmt.Fprintf(c.App.ErrWriter, "warning: "+format+"\n", a...) }
+	if ids, vocab := s.Tokenizer.VocabSize(), s.Folder.Arch().VocabSize; ids < vocab*9/10 {
+		say("the tokenizer has %d ids for a vocabulary of %d: is it this model's?", ids, vocab)
+	}
+	for _, w := range s.Folder.Warnings() {
+		say("%s", w)
+	}
+	if skipped := s.Weights.Opaque(); len(skipped) > 0 {
+		say("skipped %d values that are not tensors, such as %s", len(skipped), skipped[0])
+	}
+}
+
+// familyOf names what a model is.
+func familyOf(f *sllm.Folder) string {
+	if f.Kind == sllm.KindLM {
+		return f.Arch().ModelType
+	}
+	return fmt.Sprintf("%s over %s", f.Kind, f.Arch().ModelType)
+}
+
+func printPlan(c *cli.Context, p *convert.Plan) error {
+	s := p.Source
+	files := make([]string, 0, len(p.Files))
+	for name := range p.Files {
+		files = append(files, name)
+	}
+	sort.Strings(files)
+	if c.Bool("json") {
+		return printJSON(c, struct {
+			Source string         `json:"source"`
+			Read   string         `json:"read_format"`
+			Family string         `json:"family"`
+			Files  []string       `json:"files"`
+			Target string         `json:"target"`
+			Write  convert.Format `json:"write_format"`
+			Moves  []convert.Move `json:"tensors"`
+			Beside []string       `json:"other_files"`
+			Bytes  int64          `json:"bytes"`
+			Memory int64          `json:"memory"`
+		}{s.Path, s.Weights.Format(), familyOf(s.Folder), s.Weights.Files(), p.Target.Path, p.Target.Format, p.Moves, files, p.Bytes, p.Memory})
+	}
+	w := c.App.Writer
+	fmt.Fprintf(w, "would read  %s: %s, %s, %s\n", s.Path, s.Weights.Format(), familyOf(s.Folder), strings.Join(baseNames(s.Weights.Files()), ", "))
+	fmt.Fprintf(w, "would write %s: %s, %d tensors, %d bytes, holding about %d MB\n", p.Target.Path, p.Target.Format, len(p.Moves), p.Bytes, p.Memory>>20)
+	if len(files) > 0 {
+		fmt.Fprintf(w, "and beside it %s\n", strings.Join(files, ", "))
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "FROM\tTYPE\tTO\tTYPE\tSHAPE\tBYTES\n")
+	for _, m := range p.Moves {
+		to := m.Name
+		if len(m.From) == 1 && m.From[0] == to {
+			to = "(same)"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%v\t%d\n", strings.Join(m.From, " + "), m.FromType, to, m.Type, m.Shape, m.Bytes)
+	}
+	return tw.Flush()
+}
+
+// convertFolder writes the model of a source as a model folder.
+func convertFolder(ctx context.Context, src, dst string) error {
+	s, err := convert.Open(newest(src), convert.Options{})
+	if err != nil {
 		return err
 	}
-	return d.Commit()
+	defer s.Close()
+	p, err := s.Plan(convert.Target{Path: dst, Format: convert.Folder})
+	if err != nil {
+		return err
+	}
+	return p.Write(ctx, nil)
 }
 
 func baseNames(files []string) []string {

@@ -193,10 +193,7 @@ func (d *demoRun) convertBase() error {
 	}
 	d.say("Convert the base, a small Llama trained on State of the Union addresses, from its PyTorch checkpoint")
 	d.command("convert %s %s", src, d.path("base"))
-	if _, err := convertFolder(src, d.path("base"), convertOptions{}); err != nil {
-		return err
-	}
-	return nil
+	return convertFolder(d.ctx, src, d.path("base"))
 }
 
 // firstWords shows that the base works.

@@ -71,7 +71,11 @@ func newGenerator(path string, be kernels.Backend) (*generator, error) {
 	}
 	switch f.Kind {
 	case sllm.KindLM:
-		g.engine = sllm.NewLMEngine(&f.LM, f.Store)
+		e := sllm.NewLMEngine(&f.LM, f.Store)
+		if e.Stops, err = f.Stops(); err != nil {
+			return nil, err
+		}
+		g.engine = e
 	case sllm.KindSLLM:
 		g.engine = sllm.NewEngine(&f.SLLM, f.Store)
 	}

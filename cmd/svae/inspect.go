@@ -2,67 +2,161 @@ package main
 
 import (
 	"fmt"
-	"sort"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
 	"svae/checkpoints"
+	"svae/sllm"
 )
 
 func inspectCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "inspect",
-		Usage:       "list the tensors of a checkpoint without loading them",
-		ArgsUsage:   "FILE",
-		Description: "FILE is a PyTorch or safetensors file, a folder of them, or a training run. Example:\n\n   svae inspect model.safetensors",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
-		Action:      inspect,
+		Name:      "inspect",
+		Usage:     "list what a checkpoint holds without loading it",
+		ArgsUsage: "FILE",
+		Description: `FILE is a weight file of any format that svae convert reads (PyTorch, safetensors, an index of shards, GGUF, llama2.c), a model
+folder, a training run or hf:OWNER/NAME[@REVISION]. Examples:
+
+   svae inspect model.gguf
+   svae inspect base --json`,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}, &cli.BoolFlag{Name: "values", Usage: "print lists in the metadata whole"}},
+		Action: inspect,
 	}
 }
 
 // tensorInfo is what inspect says of a tensor.
 type tensorInfo struct {
-	Name  string `json:"name"`
-	DType string `json:"dtype"`
-	Shape []int  `json:"shape"`
-	Bytes int64  `json:"bytes"`
-	File  string `json:"file"`
+	Name   string `json:"name"`
+	DType  string `json:"dtype"`
+	Shape  []int  `json:"shape"`
+	Bytes  int64  `json:"bytes"`
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+}
+
+// typeInfo sums up the tensors of one type.
+type typeInfo struct {
+	Tensors  int   `json:"tensors"`
+	Elements int64 `json:"elements"`
+	Bytes    int64 `json:"bytes"`
 }
 
 type inspection struct {
-	Path     string            `json:"path"`
-	Format   string            `json:"format"`
-	Files    []string          `json:"files"`
-	Tensors  []tensorInfo      `json:"tensors"`
-	Elements int64             `json:"elements"`
-	Bytes    int64             `json:"bytes"`
-	Tied     [][]string        `json:"tied,omitempty"`
-	Metadata map[string]string `json:"metadata,omitempty"`
-	Skipped  []string          `json:"skipped,omitempty"` // values that are not tensors
+	Path     string              `json:"path"`
+	Format   string              `json:"format"`
+	Family   string              `json:"family,omitempty"`
+	Files    []string            `json:"files"`
+	Tensors  []tensorInfo        `json:"tensors"`
+	Types    map[string]typeInfo `json:"types"`
+	Elements int64               `json:"elements"`
+	Bytes    int64               `json:"bytes"`
+	Tied     [][]string          `json:"tied,omitempty"`
+	Metadata map[string]any      `json:"metadata,omitempty"`
+	Skipped  []string            `json:"skipped,omitempty"` // values that are not tensors
 }
 
 func inspect(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef("want one FILE (svae inspect FILE)")
 	}
-	w, err := checkpoints.Open(newest(c.Args().First()))
+	path, err := fetch(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	path = newest(path)
+	w, err := checkpoints.Open(path)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	in := inspection{Path: c.Args().First(), Format: w.Format(), Files: w.Files(), Tied: w.Tied(), Metadata: w.Metadata(), Skipped: w.Opaque()}
+	in := inspection{Path: c.Args().First(), Format: w.Format(), Family: family(path, w), Files: w.Files(), Tied: w.Tied(), Skipped: w.Opaque(),
+		Types: map[string]typeInfo{}, Metadata: metadata(w, c.Bool("values"))}
 	for _, name := range w.Names() {
 		t, _ := w.Get(name)
-		b := int64(t.Len()) * int64(t.DType.Size())
-		in.Tensors = append(in.Tensors, tensorInfo{name, t.TypeName, t.Shape, b, t.File})
+		kind := t.DType.String()
+		if t.DType == checkpoints.Unsupported {
+			kind = t.TypeName
+		}
+		in.Tensors = append(in.Tensors, tensorInfo{name, kind, t.Shape, t.Bytes(), t.File, t.Offset})
+		sum := in.Types[kind]
+		in.Types[kind] = typeInfo{sum.Tensors + 1, sum.Elements + int64(t.Len()), sum.Bytes + t.Bytes()}
 		in.Elements += int64(t.Len())
-		in.Bytes += b
+		in.Bytes += t.Bytes()
 	}
 	if c.Bool("json") {
 		return printJSON(c, in)
 	}
-	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	return in.print(c)
+}
+
+// family names the model that a checkpoint holds, as far as its header or the config.json beside it says.
+func family(path string, w *checkpoints.Weights) string {
+	switch {
+	case w.Format() == "gguf":
+		s, _ := w.Values()["general.architecture"].(string)
+		return s
+	case w.Format() == "llama2.c":
+		return "llama"
+	}
+	if f, err := sllm.ReadConfig(checkpoints.SourceDir(path)); err == nil {
+		return familyOf(f)
+	}
+	if sllm.IsReference(w) {
+		return "SentenceVAE reference"
+	}
+	return ""
+}
+
+// metadata returns what the files say beside their tensors, long lists shortened.
+func metadata(w *checkpoints.Weights, whole bool) map[string]any {
+	m := map[string]any{}
+	for k, v := range w.Metadata() {
+		m[k] = v
+	}
+	for k, v := range w.Values() {
+		m[k] = v
+		if !whole {
+			m[k] = shorten(v)
+		}
+	}
+	return m
+}
+
+// shorten replaces a list of more than 8 values by what it is, and cuts long text.
+func shorten(v any) any {
+	switch v := v.(type) {
+	case []string:
+		if len(v) > 8 {
+			return fmt.Sprintf("%d strings", len(v))
+		}
+	case []int64:
+		if len(v) > 8 {
+			return fmt.Sprintf("%d integers", len(v))
+		}
+	case []float64:
+		if len(v) > 8 {
+			return fmt.Sprintf("%d numbers", len(v))
+		}
+	case []bool:
+		if len(v) > 8 {
+			return fmt.Sprintf("%d truth values", len(v))
+		}
+	case string:
+		if len(v) > 200 {
+			return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(v[:200], ""), len(v))
+		}
+	}
+	return v
+}
+
+func (in *inspection) print(c *cli.Context) error {
+	w := c.App.Writer
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "TENSOR\tTYPE\tSHAPE\tBYTES\n")
 	for _, t := range in.Tensors {
 		fmt.Fprintf(tw, "%s\t%s\t%v\t%d\n", t.Name, t.DType, t.Shape, t.Bytes)
@@ -70,20 +164,36 @@ func inspect(c *cli.Context) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "%s: %d tensors, %d elements, %d bytes in %d files\n", in.Format, len(in.Tensors), in.Elements, in.Bytes, len(in.Files))
+	of := ""
+	if in.Family != "" {
+		of = " of " + in.Family
+	}
+	plural := "s"
+	if len(in.Files) == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(w, "%s%s: %d tensors, %d elements, %d bytes in %d file%s\n", in.Format, of, len(in.Tensors), in.Elements, in.Bytes, len(in.Files), plural)
+	for _, name := range slices.Sorted(maps.Keys(in.Types)) {
+		t := in.Types[name]
+		fmt.Fprintf(w, "type %s: %d tensors, %d elements, %d bytes\n", name, t.Tensors, t.Elements, t.Bytes)
+	}
+	if len(in.Files) > 1 {
+		for _, f := range in.Files {
+			fmt.Fprintf(w, "file %s\n", filepath.Base(f))
+		}
+	}
 	for _, names := range in.Tied {
-		fmt.Fprintf(c.App.Writer, "one storage: %v\n", names)
+		fmt.Fprintf(w, "one storage: %v\n", names)
 	}
-	keys := make([]string, 0, len(in.Metadata))
-	for k := range in.Metadata {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		fmt.Fprintf(c.App.Writer, "metadata %s: %s\n", k, in.Metadata[k])
+	for _, k := range slices.Sorted(maps.Keys(in.Metadata)) {
+		text := fmt.Sprint(in.Metadata[k])
+		if s, ok := in.Metadata[k].(string); ok {
+			text = s
+		}
+		fmt.Fprintf(w, "metadata %s: %s\n", k, strings.ReplaceAll(text, "\n", "\\n"))
 	}
 	if n := len(in.Skipped); n > 0 {
-		fmt.Fprintf(c.App.Writer, "%d values are not tensors, such as %s\n", n, in.Skipped[0])
+		fmt.Fprintf(w, "%d values are not tensors, such as %s\n", n, in.Skipped[0])
 	}
 	return nil
 }

@@ -45,35 +45,62 @@ func testdata(t *testing.T, path ...string) string {
 	return p
 }
 
-// published converts a model that others trained, from a copy of its folder with one file of weights only.
-func published(t *testing.T, model, weights string) string {
+// published converts a model that others trained from one of its files, by way of the given destinations.
+func published(t *testing.T, model string, c publishedCase) string {
 	t.Helper()
-	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "model")
-	for _, name := range []string{weights, "config.json", "tokenizer.json"} {
-		b, err := os.ReadFile(testdata(t, "models", model, "hf", name))
+	src := t.TempDir()
+	for _, name := range c.files {
+		b, err := os.ReadFile(testdata(t, "models", model, name))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(src, name), b, 0o666)
+			err = os.WriteFile(filepath.Join(src, filepath.Base(name)), b, 0o666)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	r, err := convertFolder(src, dst, convertOptions{})
-	if err != nil {
-		t.Fatal(err)
+	from := filepath.Join(src, filepath.Base(c.files[0]))
+	for _, name := range append(c.by, "model") {
+		dst := filepath.Join(t.TempDir(), name)
+		var out, errs strings.Builder
+		args := []string{"svae", "convert", from, dst, "--verify"}
+		if code := run(args, &out, &errs); code != 0 || !strings.Contains(out.String(), "weights are equal") || errs.Len() > 0 {
+			t.Fatalf("%q: exit %d: %s%s", args, code, out.String(), errs.String())
+		}
+		from = dst
 	}
-	if r.family != "llama" || !slices.Equal(r.files, []string{weights}) {
-		t.Errorf("converted %+v", r)
+	return from
+}
+
+type publishedCase struct {
+	name  string
+	files []string // the weights and what goes beside them
+	by    []string // formats on the way to a model folder
+}
+
+// publishedCases returns the ways of one model into a model folder.
+func publishedCases(model string) []publishedCase {
+	weights, tok := "stories260K.bin", "tok512.bin"
+	if model == "babyllama-105" {
+		weights, tok = "model5000.bin", "tok105.bin"
 	}
-	return dst
+	hf := func(name string) []string { return []string{"hf/" + name, "hf/config.json", "hf/tokenizer.json"} }
+	cs := []publishedCase{
+		{"llama2.c", []string{weights, tok}, nil},
+		{"llama2.c by gguf", []string{weights, tok}, []string{"model.gguf"}},
+	}
+	if model == "babyllama-105" { // its folder has no tokenizer.json
+		return append(cs, publishedCase{"llama2.c with SentencePiece", []string{weights, "tok105.model"}, nil})
+	}
+	return append(cs, publishedCase{"pytorch", hf("pytorch_model.bin"), nil}, publishedCase{"safetensors", hf("model.safetensors"), nil},
+		publishedCase{"safetensors by gguf", hf("model.safetensors"), []string{"model.gguf", "folder", "again.gguf"}})
 }
 
 // TestPublished: published models give the logits, the losses and the text that an independent program computed from
 // them, whichever format they are converted from.
 func TestPublished(t *testing.T) {
 	for _, model := range []string{"stories260K", "babyllama-105"} {
-		for _, weights := range []string{"pytorch_model.bin", "model.safetensors"} {
-			t.Run(model+"/"+weights, func(t *testing.T) {
+		for _, c := range publishedCases(model) {
+			t.Run(model+"/"+c.name, func(t *testing.T) {
 				var want golden
 				b, err := os.ReadFile(testdata(t, "models", model, "golden.json"))
 				if err == nil {
@@ -82,27 +109,32 @@ func TestPublished(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g, err := newGenerator(published(t, model, weights), cpu.New())
+				g, err := newGenerator(published(t, model, c), cpu.New())
 				if err != nil {
 					t.Fatal(err)
 				}
-				for i, c := range want.Cases {
-					checkLogits(t, g, c.PromptIDs, c.Top5)
-					if got := append([]int32{g.tok.BOS()}, g.tok.Encode([]byte(c.Prompt))...); !slices.Equal(got, c.PromptIDs) {
-						t.Errorf("%q is %v, want %v", c.Prompt, got, c.PromptIDs)
-					}
-					var text strings.Builder
-					if _, err := g.run(context.Background(), c.Prompt, vae.Sampling{}, limits{tokens: len(c.Greedy)}, &text); err != nil {
-						t.Fatal(err)
-					}
-					if plain := strings.ReplaceAll(c.Text, "<0x0A>", "\n"); text.String() != plain {
-						t.Errorf("case %d: the model writes %q, want %q", i, text.String(), plain)
-					}
-				}
-				checkNLL(t, g, want.NLL.IDs, want.NLL.Mean, want.NLL.First8)
+				checkGolden(t, g, &want)
 			})
 		}
 	}
+}
+
+func checkGolden(t *testing.T, g *generator, want *golden) {
+	t.Helper()
+	for i, c := range want.Cases {
+		checkLogits(t, g, c.PromptIDs, c.Top5)
+		if got := append([]int32{g.tok.BOS()}, g.tok.Encode([]byte(c.Prompt))...); !slices.Equal(got, c.PromptIDs) {
+			t.Errorf("%q is %v, want %v", c.Prompt, got, c.PromptIDs)
+		}
+		var text strings.Builder
+		if _, err := g.run(context.Background(), c.Prompt, vae.Sampling{}, limits{tokens: len(c.Greedy)}, &text); err != nil {
+			t.Fatal(err)
+		}
+		if plain := strings.ReplaceAll(c.Text, "<0x0A>", "\n"); text.String() != plain {
+			t.Errorf("case %d: the model writes %q, want %q", i, text.String(), plain)
+		}
+	}
+	checkNLL(t, g, want.NLL.IDs, want.NLL.Mean, want.NLL.First8)
 }
 
 // The golden values have six digits and come from float64; float32 keeps logits of size 20 to about 1e-5.
@@ -174,7 +206,7 @@ func TestPublishedPPL(t *testing.T) {
 	if err := os.WriteFile(in, []byte(strings.Join(lines, "")), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	g, err := newGenerator(published(t, "stories260K", "model.safetensors"), cpu.New())
+	g, err := newGenerator(published(t, "stories260K", publishedCases("stories260K")[0]), cpu.New())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"svae/kernels"
+	"svae/sllm"
 	"svae/train"
 )
 
@@ -52,7 +53,7 @@ var valueName = regexp.MustCompile("'([A-Z]+)'")
 
 func trainFlags(s train.Stage) []cli.Flag {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "config", Usage: "TOML `FILE` with any of these values, as a run's config.toml"},
+		&cli.StringFlag{Name: "config", Usage: "TOML `FILE` with any of these values, as a run's config.toml, or a YAML file of the SentenceVAE reference code"},
 		&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
 	}
 	c := train.Default(s)
@@ -82,10 +83,12 @@ func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 			file = path
 		}
 	}
-	if file != "" {
-		if err := cfg.ReadFile(file); err != nil {
-			return cfg, err
-		}
+	text, err := configText(c, file)
+	if err != nil {
+		return cfg, err
+	}
+	if err := cfg.ReadText(file, text); err != nil {
+		return cfg, err
 	}
 	preset := cfg.Preset
 	if c.IsSet("preset") {
@@ -95,10 +98,8 @@ func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 	if err := cfg.Apply(preset); err != nil {
 		return cfg, usageError{err}
 	}
-	if file != "" {
-		if err := cfg.ReadFile(file); err != nil {
-			return cfg, err
-		}
+	if err := cfg.ReadText(file, text); err != nil {
+		return cfg, err
 	}
 	if cfg.Stage != s {
 		return cfg, usagef("%s is of svae train %s, not %s", file, cfg.Stage, s)
@@ -117,6 +118,29 @@ func trainConfig(c *cli.Context, s train.Stage) (train.Config, error) {
 		return cfg, usageError{err}
 	}
 	return cfg, nil
+}
+
+// configText reads a configuration: TOML, or the YAML of the SentenceVAE reference code, whose keys become ours.
+func configText(c *cli.Context, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	if ext := strings.ToLower(filepath.Ext(file)); ext != ".yaml" && ext != ".yml" {
+		b, err := os.ReadFile(file)
+		return string(b), err
+	}
+	m, err := sllm.ReadYAML(file)
+	if err != nil {
+		return "", err
+	}
+	text, unused, err := sllm.ReferenceRun(m)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	if len(unused) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s: no use is made of %s\n", file, strings.Join(unused, ", "))
+	}
+	return text, nil
 }
 
 func trainRun(c *cli.Context, s train.Stage) error {
