@@ -4,9 +4,9 @@ export CGO_ENABLED ?= 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZ_SECONDS ?= 60
 PACKAGES = ./checkpoints/... ./cmd/... ./data/... ./kernels/... ./sllm/... ./train/... ./vae/...
-RACE = ./checkpoints ./data/... ./kernels/cpu ./kernels/op ./sllm ./train ./vae
+RACE = ./checkpoints/... ./data/... ./kernels/cpu ./kernels/op ./sllm ./train ./vae
 
-.PHONY: build demo test check fmt vet lint race fuzz demo-tiny bench golden
+.PHONY: build demo test check fmt vet lint race fuzz demo-tiny bench golden peers
 
 build: ## one static binary, bin/svae
 	$(GO) build -trimpath -o bin/svae ./cmd/svae
@@ -41,8 +41,14 @@ demo-tiny: build ## every stage of the demo, at its smallest scale
 bench: ## kernels, in GFLOP/s and GB/s
 	$(GO) test -run '^$$' -bench . ./kernels/cpu ./data/tokenizer
 
+peers: build ## what svae convert writes, read by real transformers and PyTorch; with LLAMA=FOLDER by llama.cpp, too (see the script)
+	python3 checkpoints/convert/testdata/check_peers.py bin/svae cmd/svae/demo/base $(LLAMA)
+
 golden: ## remakes the fixtures that real PyTorch and tokenizers give; needs Python (see the scripts)
 	python3 vae/testdata/make.py
 	python3 sllm/testdata/make.py
+	python3 sllm/testdata/make_families.py
+	python3 sllm/testdata/make_reference.py
 	python3 checkpoints/testdata/make.py
+	python3 checkpoints/testdata/make_gguf.py
 	python3 data/tokenizer/testdata/make.py

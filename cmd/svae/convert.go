@@ -117,9 +117,7 @@ func warn(c *cli.Context, s *convert.Source) {
 	if ids, vocab := s.Tokenizer.VocabSize(), s.Folder.Arch().VocabSize; ids < vocab*9/10 {
 		say("the tokenizer has %d ids for a vocabulary of %d: is it this model's?", ids, vocab)
 	}
-	for _, w := range s.Folder.Warnings() {
-		say("%s", w)
-	}
+	warnAbout(c, s.Folder)
 	if skipped := s.Weights.Opaque(); len(skipped) > 0 {
 		say("skipped %d values that are not tensors, such as %s", len(skipped), skipped[0])
 	}

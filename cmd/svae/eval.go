@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,7 +113,7 @@ func evalPPL(c *cli.Context) error {
 		rs = append(rs, u, b)
 	}
 	for _, path := range models {
-		r, err := scoreModel(c.Context, path, be, ds, cfg, plans)
+		r, err := scoreModel(c, path, be, ds, cfg, plans)
 		if err != nil {
 			return err
 		}
@@ -175,7 +174,7 @@ func modelPaths(c *cli.Context) []string {
 }
 
 // scoreModel scores one model, a sentence-level one once for each kind of plan.
-func scoreModel(ctx context.Context, path string, be kernels.Backend, ds *data.Dataset, cfg train.EvalConfig, plans []sllm.Latents) ([]train.Result, error) {
+func scoreModel(c *cli.Context, path string, be kernels.Backend, ds *data.Dataset, cfg train.EvalConfig, plans []sllm.Latents) ([]train.Result, error) {
 	f, err := sllm.Load(path, be)
 	if err == nil {
 		err = openScored(f, ds)
@@ -183,13 +182,14 @@ func scoreModel(ctx context.Context, path string, be kernels.Backend, ds *data.D
 	if err != nil {
 		return nil, err
 	}
+	warnAbout(c, f)
 	if f.Kind != sllm.KindSLLM {
 		plans = plans[:1]
 	}
 	var rs []train.Result
 	for _, l := range plans {
 		cfg.Latents = l
-		r, err := train.Eval(ctx, f, ds, cfg)
+		r, err := train.Eval(c.Context, f, ds, cfg)
 		if err != nil {
 			return nil, err
 		}

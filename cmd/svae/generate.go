@@ -179,6 +179,7 @@ func generate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	warnAbout(c, g.folder)
 	if g.engine == nil {
 		for _, name := range []string{"max-tokens", "max-sentences", "max-bytes", "ignore-stop", "echo", "out"} {
 			if c.IsSet(name) {

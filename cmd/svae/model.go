@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
 	"svae/data"
 	"svae/data/segment"
 	"svae/data/tokenizer"
@@ -12,6 +14,13 @@ import (
 
 // loadTokenizer loads the tokenizer of a model folder.
 func loadTokenizer(f *sllm.Folder) (*tokenizer.Tokenizer, error) { return tokenizer.Load(f.Path) }
+
+// warnAbout says what whoever uses a model should know.
+func warnAbout(c *cli.Context, f *sllm.Folder) {
+	for _, w := range f.Warnings() {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", w)
+	}
+}
 
 // segmenterOf returns the segmenter that a model was trained with; a token-level model has the default one.
 func segmenterOf(f *sllm.Folder) (segment.Config, error) {
