@@ -325,3 +325,38 @@ func TestDirStream(t *testing.T) {
 		t.Errorf("read back %x %v", raw, err)
 	}
 }
+
+// TestDirLarge writes more than the buffers hold, in pieces that do not fit them: the sum, which is taken beside the writing,
+// must be that of what lies on the disk.
+func TestDirLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model")
+	d, err := CreateDir(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort()
+	want := make([]byte, 40<<20+12345)
+	for i := range want {
+		want[i] = byte(i>>16 ^ i)
+	}
+	w, err := d.Create("x.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for left, n := want, 1; len(left) > 0; n = n*3%(3<<20) + 1 {
+		n = min(n, len(left))
+		if k, err := w.Write(left[:n]); err != nil || k != n {
+			t.Fatalf("%d of %d, %v", k, n, err)
+		}
+		left = left[n:]
+	}
+	if err := errors.Join(w.Close(), d.Commit(), Verify(path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte{1}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("written after Close: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(path, "x.bin")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes differ from the %d written (%v)", len(got), len(want), err)
+	}
+}

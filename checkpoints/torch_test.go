@@ -37,6 +37,19 @@ func TestTorchMinimal(t *testing.T) {
 	}
 }
 
+// TestTiedUnsupported: tensors whose type is not supported are tied by the same rule.
+func TestTiedUnsupported(t *testing.T) {
+	at := func(offset int64) string {
+		v := view{"0", 2, offset, []int64{1}, []int64{1}}
+		return strings.Replace(v.pick(), "FloatStorage", "ComplexDoubleStorage", 1)
+	}
+	pickle := pickDict("a", at(0), "b", at(1), "c", at(1))
+	w := open(t, put(t, "x.pt", zipOf(t, zipFile{"x/data.pkl", pickle}, zipFile{"x/data/0", times(32, "x")})))
+	if !slices.EqualFunc(w.Tied(), [][]string{{"b", "c"}}, slices.Equal) {
+		t.Errorf("tied %q", w.Tied())
+	}
+}
+
 // TestPickleFaults feeds data.pkl that no torch.save writes. Each must be an error, quickly and without much memory.
 func TestPickleFaults(t *testing.T) {
 	tensor := goodView.pick()
@@ -255,6 +268,35 @@ func TestStorageDamaged(t *testing.T) {
 		x, _ := w.Get(name)
 		if err := x.Float32(make([]float32, x.Len())); err == nil || !strings.Contains(err.Error(), "the file is damaged") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestStorageStreamed: a storage that is written on as a whole is summed up on the way. The error comes at its end, and stays;
+// a write that failed before says nothing about the storage.
+func TestStorageStreamed(t *testing.T) {
+	good := torchOf(t, pickDict("w", goodView.pick()))
+	bad := slices.Clone(good)
+	bad[bytes.Index(bad, []byte(sixFloats))+23] ^= 1
+	for _, b := range [][]byte{good, bad} {
+		x, _ := open(t, put(t, "x.pt", b)).Get("w")
+		var out bytes.Buffer
+		if err := FromTensor(x).Write(failing{}); err == nil || !strings.Contains(err.Error(), "disk full") {
+			t.Errorf("full disk: %v", err)
+		}
+		for range 2 {
+			out.Reset()
+			err := FromTensor(x).Write(&out)
+			if bytes.Equal(b, good) {
+				if err != nil || out.String() != sixFloats {
+					t.Errorf("%x %v", out.Bytes(), err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), "the file is damaged") || !strings.Contains(err.Error(), `tensor "w"`) {
+				t.Errorf("damaged: %v", err)
+			}
+		}
+		if _, err := x.Raw(); (err == nil) != bytes.Equal(b, good) {
+			t.Errorf("read afterwards: %v", err)
 		}
 	}
 }

@@ -45,7 +45,11 @@ func (k *torchWalk) run(root any) error {
 		name := strings.TrimPrefix(path, prefix)
 		k.w.tensors[name] = t.tensor(name, k.m)
 		if t.s != nil && k.w.tensors[name].Len() > 0 {
-			region := fmt.Sprint(t.s.at+t.offset*t.dtype.Size(), t.name, t.shape, t.strides)
+			size := t.dtype.Size()
+			if size == 0 {
+				size = t.s.typ.width
+			}
+			region := fmt.Sprint(t.s.at+t.offset*size, t.name, t.shape, t.strides)
 			tied[region] = append(tied[region], name)
 		}
 	}

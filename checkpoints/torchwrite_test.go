@@ -126,3 +126,51 @@ func TestWriteTorchFaults(t *testing.T) {
 		t.Errorf("failing source: %v", err)
 	}
 }
+
+// holes writes a file that leaves out what is zero.
+type holes struct{ f *os.File }
+
+func (h holes) Write(p []byte) (int, error) {
+	if len(p) >= 1<<16 && bytes.Count(p, []byte{0}) == len(p) {
+		_, err := h.f.Seek(int64(len(p)), io.SeekCurrent)
+		return len(p), err
+	}
+	return h.f.Write(p)
+}
+
+// TestWriteTorchLarge writes a tensor of more than 4 GiB, for which zip has other fields, and one behind it. The file is
+// sparse. PyTorch opened such a file, mapped and not, when this was written.
+func TestWriteTorchLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("sums up 4 GiB")
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "x.pt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const n = 1<<30 + 5
+	zeros := func(w io.Writer) error {
+		b := make([]byte, 1<<20)
+		for left := 4 * n; left > 0; left -= len(b) {
+			b = b[:min(left, len(b))]
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	ts := []Named{{Name: "big", DType: F32, Shape: []int{n}, Write: zeros}, FromFloat32("small", []int{3}, []float32{1, 2, 3})}
+	if err := WriteTorch(holes{f}, ts, TorchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w := open(t, f.Name())
+	if x, _ := w.Get("big"); x.Len() != n || x.Offset%torchAlign != 0 {
+		t.Errorf("%d elements at %d", x.Len(), x.Offset)
+	}
+	x, _ := w.Get("small")
+	v := make([]float32, 3)
+	if err := x.Float32(v); err != nil || !slices.Equal(v, []float32{1, 2, 3}) || x.Offset < 4*n || x.Offset%torchAlign != 0 {
+		t.Errorf("%v at %d (%v)", v, x.Offset, err)
+	}
+}
