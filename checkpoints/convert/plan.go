@@ -43,7 +43,7 @@ type Target struct {
 	// DType converts the weights: f32, f16, bf16, or q8_0 in a GGUF file. "" keeps each tensor's type; then block types of
 	// GGUF become float32 outside of GGUF.
 	DType      string
-	ShardBytes int64 // most bytes of one safetensors file; 0 is 5 GB, as Hugging Face's
+	ShardBytes int64 // most bytes of one file of a folder; 0 is 5 GB, as Hugging Face's
 	Force      bool  // replace a model folder or file of the same name
 	NonFinite  bool  // write weights that are NaN or infinite
 }

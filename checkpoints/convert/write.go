@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,16 +52,11 @@ func (p *Plan) Write(ctx context.Context, progress func(done, total int64)) erro
 		}
 	}
 	if p.Target.Format == Torch {
-		w, err := d.Create("pytorch_model.bin")
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(checkpoints.WriteTorch(w, ts, checkpoints.TorchOptions{}), w.Close()); err != nil {
-			return err
-		}
-		return d.Commit()
+		err = checkpoints.WriteTorchShards(d, ts, p.Target.ShardBytes)
+	} else {
+		err = checkpoints.WriteShards(d, ts, p.Target.ShardBytes, map[string]string{"format": "pt"})
 	}
-	if err := checkpoints.WriteShards(d, ts, p.Target.ShardBytes, map[string]string{"format": "pt"}); err != nil {
+	if err != nil {
 		return err
 	}
 	return d.Commit()
@@ -118,15 +114,17 @@ func (p *Plan) Writable() error {
 	if err != nil {
 		return err
 	}
-	ours := append([]string{"config.json", "pytorch_model.bin", checkpoints.ManifestName}, sllm.SideFiles...)
+	ours := append([]string{"config.json", checkpoints.ManifestName}, sllm.SideFiles...)
 	for _, e := range es {
-		weights := strings.HasPrefix(e.Name(), "model") && (strings.HasSuffix(e.Name(), ".safetensors") || strings.HasSuffix(e.Name(), ".index.json"))
-		if !e.Type().IsRegular() || !weights && !slices.Contains(ours, e.Name()) {
+		if !e.Type().IsRegular() || !weightsName.MatchString(e.Name()) && !slices.Contains(ours, e.Name()) {
 			return fmt.Errorf("%s: holds %s, which is not a converted model's (give another DST)", dst, e.Name())
 		}
 	}
 	return nil
 }
+
+// weightsName matches the files of weights in a model folder.
+var weightsName = regexp.MustCompile(`^(model(-\d+-of-\d+)?\.safetensors|pytorch_model(-\d+-of-\d+)?\.bin|(model\.safetensors|pytorch_model\.bin)\.index\.json)$`)
 
 // watched counts the bytes of a tensor while it is written, and refuses values that are not finite.
 func (p *Plan) watched(n checkpoints.Named, count func(int) error) checkpoints.Named {

@@ -36,7 +36,7 @@ another. Examples:
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of DST: " + strings.Join(convert.Formats, ", ") + " (by the name of DST)"},
 			&cli.StringFlag{Name: "dtype", Usage: "`TYPE` of the weights: f32, f16, bf16; q8_0 in GGUF (as they are)"},
 			&cli.StringFlag{Name: "tokenizer", Usage: "`PATH` of the tokenizer's folder or file, if it is not with SRC"},
-			&cli.Int64Flag{Name: "shard-bytes", Value: 5_000_000_000, Usage: "most `BYTES` of one safetensors file"},
+			&cli.Int64Flag{Name: "shard-bytes", Value: 5_000_000_000, Usage: "most `BYTES` of one file of weights in a folder"},
 			&cli.IntFlag{Name: "heads", Usage: "attention `HEADS` of a reference file, which does not say (by its hidden size)"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print what would be read and written, and write nothing"},
 			&cli.BoolFlag{Name: "verify", Usage: "read DST again and compare every weight"},
