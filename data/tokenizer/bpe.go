@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"hash/maphash"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 )
 
@@ -102,13 +103,34 @@ type symbol struct {
 	prev, next int32 // offsets; next of the last is the length of the word. prev of the first is -1
 }
 
-// byteSymbols fills e.sym with the tokens of the bytes of w and returns how many there are.
+// byteSymbols fills e.sym with the tokens of the bytes of w and returns how many there are. A byte without a token belongs to
+// the symbol before it, or to the first.
 func (e *encoder) byteSymbols(w []byte) int {
-	e.sym = e.sym[:0]
-	for i, b := range w {
-		e.sym = append(e.sym, symbol{e.t.bytes[b], int32(i - 1), int32(i + 1)})
+	e.sym = slices.Grow(e.sym[:0], len(w))
+	if !e.t.gaps {
+		for i, b := range w {
+			e.sym = append(e.sym, symbol{e.t.bytes[b], int32(i - 1), int32(i + 1)})
+		}
+		return len(w)
 	}
-	return len(w)
+	count, last := 0, int32(-1)
+	for i, b := range w {
+		s := symbol{e.t.bytes[b], last, int32(i + 1)}
+		e.sym = append(e.sym, s)
+		switch {
+		case s.id >= 0 && last < 0:
+			last = 0
+			e.sym[0] = symbol{s.id, -1, s.next}
+			count++
+		case s.id >= 0:
+			e.sym[last].next = int32(i)
+			last = int32(i)
+			count++
+		case last >= 0:
+			e.sym[last].next = s.next
+		}
+	}
+	return count
 }
 
 // mergeLong merges the symbols of w in e.sym as word.merge does, in O(n log n), and emits the tokens. count is the number of
@@ -119,7 +141,7 @@ func (e *encoder) mergeLong(w []byte, count int) {
 	}
 	m, sym, end := &e.t.merges, e.sym, int32(len(w))
 	// The heap orders by rank, then by offset. An entry is stale when the pair at its offset has another rank by now.
-	h := e.heap[:0]
+	h := slices.Grow(e.heap[:0], count)
 	for i := int32(0); sym[i].next < end; i = sym[i].next {
 		if r := m.rank(sym[i].id, sym[sym[i].next].id); r != noRank {
 			h = append(h, uint64(r)<<32|uint64(i))

@@ -23,7 +23,9 @@ type recipe struct {
 	fallback     bool
 	fuse         bool
 	splitSpaces  bool
+	trim         bool
 	unk          string
+	first, last  string // special tokens put in front of and behind a text
 
 	vocab  vocabList
 	merges mergeList
@@ -35,7 +37,7 @@ type recipe struct {
 // build makes the tables and checks everything that encoding relies on.
 func (r *recipe) build() (*Tokenizer, error) {
 	t := &Tokenizer{
-		kind: r.kind, split: r.split, nfc: r.nfc, dummy: r.dummy, early: r.early, ignoreMerges: r.ignoreMerges,
+		kind: r.kind, split: r.split, nfc: r.nfc, dummy: r.dummy, early: r.early, trim: r.trim, ignoreMerges: r.ignoreMerges,
 		bos: -1, eos: -1, pad: -1, cache: newWordCache(),
 	}
 	ids, err := r.index()
@@ -54,6 +56,9 @@ func (r *recipe) build() (*Tokenizer, error) {
 	if err := r.rank(t, ids); err != nil {
 		return nil, err
 	}
+	if err := r.distinct(t); err != nil {
+		return nil, err
+	}
 	if err := r.matchers(t); err != nil {
 		return nil, err
 	}
@@ -66,6 +71,7 @@ func (r *recipe) index() (map[string]int32, error) {
 	if len(r.vocab) == 0 {
 		return nil, fmt.Errorf("%s: the vocabulary is empty", r.vocabFile)
 	}
+	limit := int32(min(maxID, maxGap+4*(len(r.vocab)+len(r.added)))) // the tables are as long as the highest id
 	ids := make(map[string]int32, len(r.vocab))
 	owner := make(map[int32]string, len(r.vocab))
 	for _, v := range r.vocab {
@@ -75,11 +81,17 @@ func (r *recipe) index() (map[string]int32, error) {
 		if o, ok := owner[v.id]; ok {
 			return nil, fmt.Errorf("%s: tokens %.40q and %.40q have the same id %d", r.vocabFile, o, v.text, v.id)
 		}
+		if v.id > limit {
+			return nil, fmt.Errorf("%s: token %.40q has id %d, far beyond the %d tokens that there are", r.vocabFile, v.text, v.id, len(r.vocab))
+		}
 		ids[v.text], owner[v.id] = v.id, v.text
 	}
 	for _, a := range r.added {
 		if a.ID < 0 || a.ID > maxID {
 			return nil, fmt.Errorf("%s: added token %.40q has id %d, out of 0 to %d", r.vocabFile, a.Content, a.ID, maxID)
+		}
+		if a.ID > limit {
+			return nil, fmt.Errorf("%s: added token %.40q has id %d, far beyond the %d tokens that there are", r.vocabFile, a.Content, a.ID, len(r.vocab))
 		}
 		if id, ok := ids[a.Content]; ok && id != a.ID {
 			return nil, fmt.Errorf("%s: added token %.40q has id %d, but the vocabulary gives it %d", r.vocabFile, a.Content, a.ID, id)
@@ -204,16 +216,25 @@ var byteLetter, letterByte = func() (to [256]rune, from map[rune]byte) {
 	return to, from
 }()
 
-// alphabet finds the token of every byte.
+// alphabet finds the token of every byte. Bytes that hardly any text has may have none.
 func (r *recipe) alphabet(t *Tokenizer, ids map[string]int32) error {
 	for b := range t.bytes {
 		id, ok := ids[string(byteLetter[b])]
 		if !ok {
-			return fmt.Errorf("%s: no token for byte 0x%02X (a byte-level vocabulary holds all 256)", r.vocabFile, b)
+			if !rareByte(byte(b)) {
+				return fmt.Errorf("%s: no token for byte 0x%02X (a byte-level vocabulary holds all 256)", r.vocabFile, b)
+			}
+			id, t.gaps = -1, true
 		}
 		t.bytes[b] = id
 	}
 	return nil
+}
+
+// rareByte tells whether b is a control character other than tab and line break, or begins no character of the first four
+// planes of Unicode. A vocabulary that was trained without all 256 bytes, such as SmolLM's, may lack such ones.
+func rareByte(b byte) bool {
+	return b < ' ' && b != '\t' && b != '\n' && b != '\r' || b == 0x7F || b == 0xC0 || b == 0xC1 || b > 0xF0
 }
 
 // pieces fills what a SentencePiece-style tokenizer looks characters up in.
@@ -295,6 +316,33 @@ func (r *recipe) rank(t *Tokenizer, ids map[string]int32) error {
 	return nil
 }
 
+// distinct refuses an added token that text becomes as well, but stands for other text there: a byte declared as BOS, for one.
+func (r *recipe) distinct(t *Tokenizer) error {
+	added := make(map[int32]addedToken, len(r.added))
+	for _, a := range r.added {
+		added[a.ID] = a
+	}
+	used := make(map[int32]bool)
+	for _, list := range [][]int32{t.bytes[:], t.spm.ascii[:], t.merges.made} {
+		for _, id := range list {
+			if _, ok := added[id]; ok {
+				used[id] = true
+			}
+		}
+	}
+	for _, v := range r.vocab {
+		a, ok := added[v.id]
+		if !ok || r.plain(v.text) == string(t.text[t.at[v.id]:t.at[v.id+1]]) {
+			continue
+		}
+		delete(t.whole, r.plain(v.text))
+		if c, n := utf8.DecodeRuneInString(v.text); used[v.id] || n == len(v.text) && t.spm.chars[c] == v.id {
+			return fmt.Errorf("%s: added token %.40q (id %d) is also what %.40q becomes", r.vocabFile, a.Content, a.ID, r.plain(v.text))
+		}
+	}
+	return nil
+}
+
 // matchers makes the searches for added tokens.
 func (r *recipe) matchers(t *Tokenizer) error {
 	t.raw, t.norm = new(matcher), new(matcher)
@@ -340,6 +388,9 @@ func (r *recipe) digest(t *Tokenizer) string {
 	flag(r.nfc, r.early, r.ignoreMerges, t.spm.fallback, t.spm.fuse, t.spm.splitSpaces)
 	number(int32(r.dummy), t.spm.unk)
 
+	if r.trim {
+		text("trim")
+	}
 	vocab := append(vocabList(nil), r.vocab...)
 	sort.Slice(vocab, func(i, j int) bool { return vocab[i].id < vocab[j].id })
 	number(int32(len(vocab)))

@@ -78,6 +78,18 @@ var classes = sync.OnceValue(func() *[0x40000]class {
 	return t
 })
 
+// digitClasses is classes with the numbers of Unicode 17, which Digits of the Hugging Face library knows and its expressions do
+// not.
+var digitClasses = sync.OnceValue(func() *[0x40000]class {
+	t := *classes()
+	for _, r := range []unicode.Range32{{Lo: 0x11DE0, Hi: 0x11DE9}, {Lo: 0x16FF4, Hi: 0x16FF6}} {
+		for c := r.Lo; c <= r.Hi; c++ {
+			t[c] = number
+		}
+	}
+	return &t
+})
+
 // classAt returns the class and the length in bytes of the character at s[i].
 func classAt(tab *[0x40000]class, s []byte, i int) (class, int) {
 	if c := s[i]; c < utf8.RuneSelf {

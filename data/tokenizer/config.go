@@ -13,11 +13,17 @@ import (
 type config struct {
 	class          string
 	addPrefixSpace bool
+	noPrefixSpace  bool  // add_prefix_space is false
+	legacy         *bool // false: the dummy space is put at the start of a text only
+	addBOS, addEOS *bool
+	chat           string // Jinja template of a chat
 	decoder        map[string]addedToken
 
 	role  [3]*string // bos, eos, pad as named there; nil where not mentioned, "" for null
 	from  [3]string  // which file named it
+	unk   string     // the unknown token as named there
 	guess [3]string  // names to use where role is nil
+	opt   bool       // OPT's vocab.json
 }
 
 var roleNames = [3]string{"bos_token", "eos_token", "pad_token"}
@@ -44,21 +50,61 @@ func readConfig(files map[string][]byte) (*config, error) {
 			}
 			c.role[i], c.from[i] = &name, file
 		}
+		if name, err := tokenName(j["unk_token"]); err == nil && name != "" {
+			c.unk = name
+		}
 		if file != fileConfig {
 			continue
 		}
-		for _, field := range []struct {
-			key string
-			to  any
-		}{{"tokenizer_class", &c.class}, {"add_prefix_space", &c.addPrefixSpace}, {"added_tokens_decoder", &c.decoder}} {
-			if raw, ok := j[field.key]; ok {
-				if err := unmarshal(file+": "+field.key, raw, field.to); err != nil {
-					return nil, err
-				}
+		if err := c.settings(j); err != nil {
+			return nil, err
+		}
+	}
+	if b, ok := files[fileChat]; ok {
+		c.chat = string(b)
+	}
+	return c, nil
+}
+
+// settings reads what only tokenizer_config.json has.
+func (c *config) settings(j map[string]json.RawMessage) error {
+	var prefix *bool
+	for _, field := range []struct {
+		key string
+		to  any
+	}{
+		{"tokenizer_class", &c.class}, {"add_prefix_space", &prefix}, {"added_tokens_decoder", &c.decoder}, {"legacy", &c.legacy},
+		{"add_bos_token", &c.addBOS}, {"add_eos_token", &c.addEOS},
+	} {
+		if raw, ok := j[field.key]; ok {
+			if err := unmarshal(fileConfig+": "+field.key, raw, field.to); err != nil {
+				return err
 			}
 		}
 	}
-	return c, nil
+	if prefix != nil {
+		c.addPrefixSpace, c.noPrefixSpace = *prefix, !*prefix
+	}
+	c.chat = chatTemplate(j["chat_template"])
+	return nil
+}
+
+// chatTemplate reads a template, or the one called default of a list of them. A form that is not known gives none: nothing
+// that is encoded depends on it.
+func chatTemplate(raw json.RawMessage) string {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return one
+	}
+	var list []struct{ Name, Template string }
+	if json.Unmarshal(raw, &list) == nil {
+		for _, t := range list {
+			if t.Name == "default" {
+				return t.Template
+			}
+		}
+	}
+	return ""
 }
 
 // tokenName reads "text", {"content": "text"} or null.
@@ -134,6 +180,20 @@ func (c *config) roles(t *Tokenizer, r *recipe) {
 			}
 		}
 	}
+	c.ends(t, r, ids)
+}
+
+// ends sets whether BOS is put in front of a text and EOS behind it: as the config says, else as the post-processor of
+// tokenizer.json does.
+func (c *config) ends(t *Tokenizer, r *recipe, ids map[string]int32) {
+	is := func(name string, id int32) bool { return name != "" && id >= 0 && ids[name] == id }
+	t.addBOS, t.addEOS = is(r.first, t.bos) || c.opt, is(r.last, t.eos)
+	if c.addBOS != nil {
+		t.addBOS = *c.addBOS && t.bos >= 0
+	}
+	if c.addEOS != nil {
+		t.addEOS = *c.addEOS && t.eos >= 0
+	}
 }
 
 // family decides what a vocab.json is, from its special tokens and the class named in the config.
@@ -159,7 +219,7 @@ func (c *config) family(r *recipe, ids map[string]int32) error {
 		return fmt.Errorf("%s: how %q cuts text into words is not in %s (add its %s)", fileConfig, c.class, fileVocab, fileJSON)
 	case ok1 && ok2 && bos == 0 && eos == 2:
 		special("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-		c.guess = [3]string{"</s>", "</s>", "<pad>"}
+		c.guess, c.opt = [3]string{"</s>", "</s>", "<pad>"}, true
 	case gpt2:
 		special("<|endoftext|>")
 		c.guess = [3]string{"<|endoftext|>", "<|endoftext|>", ""}

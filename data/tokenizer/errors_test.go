@@ -25,7 +25,7 @@ func TestBadJSON(t *testing.T) {
 		{gpt2, func(j map[string]any) { vocab(j)["zz"] = -1 }, `the id of token "zz"`},
 		{gpt2, func(j map[string]any) { vocab(j)["zz"] = 1.5 }, `the id of token "zz"`},
 		{gpt2, func(j map[string]any) { vocab(j)["zz"] = "1" }, `the id of token "zz"`},
-		{gpt2, func(j map[string]any) { delete(vocab(j), "Ā") }, "byte 0x00"},
+		{gpt2, func(j map[string]any) { delete(vocab(j), "a") }, "byte 0x61"},
 		{gpt2, func(j map[string]any) { model(j)["vocab"] = []any{} }, "vocab is no json object"},
 		{gpt2, func(j map[string]any) { model(j)["vocab"] = map[string]any{} }, "vocabulary is empty"},
 		{gpt2, func(j map[string]any) { model(j)["merges"] = []any{"a zz"} }, `merge 0 ("a" "zz"): token "zz" is not in the vocabulary`},
@@ -49,6 +49,9 @@ func TestBadJSON(t *testing.T) {
 		{gpt2, func(j map[string]any) { token(j, 0)["content"] = "" }, "has no text"},
 		{gpt2, func(j map[string]any) { token(j, 0)["content"] = strings.Repeat("x", 5000) }, "5000 bytes long"},
 		{gpt2, func(j map[string]any) { token(j, 0)["id"] = "x" }, "added_tokens"},
+		{spm, func(j map[string]any) {
+			j["added_tokens"] = append(j["added_tokens"].([]any), map[string]any{"id": vocab(j)["<0x41>"], "content": "<0x41>", "special": true})
+		}, `added token "<0x41>" (id 68) is also what "A" becomes`},
 		{gpt2, func(j map[string]any) { j["normalizer"] = map[string]any{"type": "Lowercase"} }, `"Lowercase"`},
 		{gpt2, func(j map[string]any) { j["pre_tokenizer"] = nil }, "not supported"},
 		{gpt2, func(j map[string]any) { j["pre_tokenizer"] = map[string]any{"type": "Whitespace"} }, `"Whitespace"`},

@@ -7,13 +7,46 @@ import (
 	"strings"
 )
 
-// tokenizerJSON is what is read of a tokenizer.json. Padding, truncation, post-processor and decoder are not: ids are
-// given back as they are, and decoding follows from the family.
+// tokenizerJSON is what is read of a tokenizer.json. Padding, truncation and decoder are not: ids are given back as they are,
+// and decoding follows from the family. Of the post-processor only the first and the last token of a text are.
 type tokenizerJSON struct {
-	AddedTokens  []addedToken `json:"added_tokens"`
-	Normalizer   *component   `json:"normalizer"`
-	PreTokenizer *component   `json:"pre_tokenizer"`
-	Model        *modelJSON   `json:"model"`
+	AddedTokens   []addedToken `json:"added_tokens"`
+	Normalizer    *component   `json:"normalizer"`
+	PreTokenizer  *component   `json:"pre_tokenizer"`
+	PostProcessor *processor   `json:"post_processor"`
+	Model         *modelJSON   `json:"model"`
+}
+
+// processor is a post-processor.
+type processor struct {
+	Type       string      `json:"type"`
+	Processors []processor `json:"processors"`
+	Single     []struct {
+		SpecialToken *struct {
+			ID string `json:"id"`
+		} `json:"SpecialToken"`
+	} `json:"single"`
+}
+
+// ends returns the special tokens that are put in front of and behind a text.
+func (p *processor) ends() (first, last string) {
+	if p == nil {
+		return "", ""
+	}
+	if p.Type == "TemplateProcessing" && len(p.Single) > 1 {
+		if t := p.Single[0].SpecialToken; t != nil {
+			first = t.ID
+		}
+		if t := p.Single[len(p.Single)-1].SpecialToken; t != nil {
+			last = t.ID
+		}
+	}
+	for i := range p.Processors {
+		if f, l := p.Processors[i].ends(); f != "" || l != "" {
+			return f, l
+		}
+	}
+	return first, last
 }
 
 // modelJSON is the model of a tokenizer.json.
@@ -42,6 +75,8 @@ type component struct {
 
 	Behavior string `json:"behavior"`
 	Invert   bool   `json:"invert"`
+
+	IndividualDigits bool `json:"individual_digits"`
 
 	AddPrefixSpace *bool   `json:"add_prefix_space"`
 	UseRegex       *bool   `json:"use_regex"`
@@ -143,8 +178,8 @@ func (m *mergeList) UnmarshalJSON(b []byte) error {
 		if !ok {
 			return fmt.Errorf("merge %d is neither a string nor a pair of strings", len(*m))
 		}
-		left, right, ok := strings.Cut(s, " ")
-		if !ok || left == "" || right == "" || strings.Contains(right, " ") {
+		left, right, ok := cutMerge(s)
+		if !ok {
 			return fmt.Errorf("merge %d: %.40q is not two tokens with a space between", len(*m), s)
 		}
 		*m = append(*m, [2]string{left, right})

@@ -18,45 +18,47 @@ const (
 	fileConfig  = "tokenizer_config.json"
 	fileSpecial = "special_tokens_map.json"
 	fileAdded   = "added_tokens.json"
+	fileChat    = "chat_template.jinja"
 )
 
-// Load reads the tokenizer in dir: tokenizer.json, or vocab.json with merges.txt. tokenizer_config.json and
-// special_tokens_map.json, where they are, say which tokens are BOS, EOS and PAD; without them well-known names do.
+// tokenizerFiles are the names of all files that a tokenizer's folder may hold. What is there is kept.
+var tokenizerFiles = []string{fileJSON, fileConfig, fileSpecial, fileAdded, fileChat, fileModel, fileVocab, fileMerges}
+
+// Load reads the tokenizer in dir: tokenizer.json, or vocab.json with merges.txt, or the SentencePiece model tokenizer.model.
+// tokenizer_config.json and special_tokens_map.json, where they are, say which tokens are BOS, EOS and PAD; without them
+// well-known names do.
 //
 // With vocab.json and merges.txt alone, <s>=0 and </s>=2 mean OPT, which puts </s> in front of a text, and <|endoftext|>
-// means GPT-2. Errors name the file and what is wrong in it.
+// means GPT-2. A SentencePiece model is read as FromSentencePiece does, with the tokens that added_tokens.json and
+// tokenizer_config.json add; the tokenizer.json it comes to is among Files. Errors name the file and what is wrong in it.
 func Load(dir string) (*Tokenizer, error) {
 	files := map[string][]byte{}
-	read := func(names ...string) error {
-		for _, name := range names {
-			b, err := readFile(filepath.Join(dir, name))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("load tokenizer: %w", err)
-			}
-			files[name] = b
+	for _, name := range tokenizerFiles {
+		b, err := readFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		return nil
-	}
-	if err := read(fileJSON, fileConfig, fileSpecial); err != nil {
-		return nil, err
-	}
-	if files[fileJSON] == nil {
-		if err := read(fileVocab, fileMerges, fileAdded); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, fmt.Errorf("load tokenizer: %w", err)
 		}
-		if files[fileVocab] == nil || files[fileMerges] == nil {
-			return nil, fmt.Errorf("load tokenizer: %s holds neither %s nor both %s and %s (copy them from the base model's folder)",
-				dir, fileJSON, fileVocab, fileMerges)
-		}
+		files[name] = b
 	}
 	t, err := fromFiles(files)
 	if err != nil {
 		return nil, fmt.Errorf("load tokenizer %s: %w", dir, err)
 	}
 	return t, nil
+}
+
+// FromFiles makes a tokenizer of the files of a folder, by name, as Load does. Files that are not a tokenizer's are ignored.
+func FromFiles(files map[string][]byte) (*Tokenizer, error) {
+	ours := map[string][]byte{}
+	for _, name := range tokenizerFiles {
+		if b, ok := files[name]; ok {
+			ours[name] = b
+		}
+	}
+	return fromFiles(ours)
 }
 
 // FromJSON makes a tokenizer of the bytes of a tokenizer.json, which it keeps.
@@ -91,26 +93,10 @@ func readFile(path string) ([]byte, error) {
 	return b, nil
 }
 
+// fromFiles makes a tokenizer of the files, which it keeps and may add to.
 func fromFiles(files map[string][]byte) (*Tokenizer, error) {
-	cfg, err := readConfig(files)
+	r, cfg, err := recipeOf(files)
 	if err != nil {
-		return nil, err
-	}
-	var r *recipe
-	if b, ok := files[fileJSON]; ok {
-		r, err = readJSON(b)
-	} else {
-		r, err = readPair(files, cfg)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for i, a := range r.added {
-		if a.Content == "" {
-			return nil, fmt.Errorf("%s: added token %d (id %d) has no text", r.vocabFile, i, a.ID)
-		}
-	}
-	if err := cfg.declare(r); err != nil {
 		return nil, err
 	}
 	t, err := r.build()
@@ -120,6 +106,80 @@ func fromFiles(files map[string][]byte) (*Tokenizer, error) {
 	cfg.roles(t, r)
 	t.files = files
 	return t, nil
+}
+
+// recipeOf reads the files.
+func recipeOf(files map[string][]byte) (*recipe, *config, error) {
+	cfg, err := readConfig(files)
+	if err != nil {
+		return nil, nil, err
+	}
+	pair := files[fileVocab] != nil && files[fileMerges] != nil
+	switch {
+	case files[fileJSON] != nil || pair:
+	case files[fileModel] == nil:
+		return nil, nil, fmt.Errorf("the folder holds neither %s nor both %s and %s nor %s (copy them from the base model's folder)",
+			fileJSON, fileVocab, fileMerges, fileModel)
+	default:
+		if err := addJSON(files, cfg); err != nil {
+			return nil, nil, err
+		}
+	}
+	var r *recipe
+	if b, ok := files[fileJSON]; ok {
+		r, err = readJSON(b)
+	} else {
+		r, err = readPair(files, cfg)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, a := range r.added {
+		if a.Content == "" {
+			return nil, nil, fmt.Errorf("%s: added token %d (id %d) has no text", r.vocabFile, i, a.ID)
+		}
+	}
+	return r, cfg, cfg.declare(r)
+}
+
+// addJSON makes the tokenizer.json, and the tokenizer_config.json if there is none, of a folder that has only a tokenizer.model.
+func addJSON(files map[string][]byte, cfg *config) error {
+	p, err := readModel(files[fileModel])
+	if err != nil {
+		return err
+	}
+	if cfg.legacy != nil && !*cfg.legacy && p.dummy == dummyAlways {
+		p.dummy = dummyFirst
+	}
+	if cfg.noPrefixSpace {
+		p.dummy = dummyNone
+	}
+	f, err := p.hugging()
+	if err != nil {
+		return err
+	}
+	r := &recipe{added: f.added}
+	if err := cfg.readAdded(r, files[fileAdded]); err != nil {
+		return err
+	}
+	f.added = r.added
+	if cfg.addBOS != nil {
+		p.roles.addBOS = *cfg.addBOS && p.roles.bos != ""
+	}
+	made, err := f.files(p.roles)
+	if err != nil {
+		return err
+	}
+	files[fileJSON] = made[fileJSON]
+	if files[fileConfig] != nil || files[fileSpecial] != nil {
+		return nil // they say what is BOS, EOS and PAD
+	}
+	files[fileConfig] = made[fileConfig]
+	again, err := readConfig(files)
+	if err == nil {
+		*cfg = *again
+	}
+	return err
 }
 
 // readJSON reads a tokenizer.json.
@@ -151,6 +211,7 @@ func readJSON(b []byte) (*recipe, error) {
 	if m.UnkToken != nil {
 		r.unk = *m.UnkToken
 	}
+	r.first, r.last = j.PostProcessor.ends()
 	normalizers, pres := j.Normalizer.list(), j.PreTokenizer.list()
 	r.kind = sentencePiece
 	for _, p := range pres {
@@ -170,7 +231,7 @@ func readJSON(b []byte) (*recipe, error) {
 	return r, nil
 }
 
-// readByteLevel reads ByteLevel alone, or a Split before it.
+// readByteLevel reads ByteLevel alone, or a Split or Digits before it.
 func (r *recipe) readByteLevel(normalizers, pres []component) error {
 	for _, n := range normalizers {
 		if n.Type != "NFC" {
@@ -195,12 +256,16 @@ func (r *recipe) readByteLevel(normalizers, pres []component) error {
 		return nil
 	}
 	split := pres[0]
+	if len(pres) == 2 && split.Type == "Digits" && split.IndividualDigits && useRegex && !prefix {
+		r.split = patternDigits
+		return nil
+	}
 	if len(pres) != 2 || split.Type != "Split" {
 		names := make([]string, len(pres))
 		for i, p := range pres {
 			names[i] = p.Type
 		}
-		return fmt.Errorf("pre_tokenizer [%s] is not supported (ByteLevel, or Split and ByteLevel, are)", strings.Join(names, " "))
+		return fmt.Errorf("pre_tokenizer [%s] is not supported (ByteLevel, Split and ByteLevel, or individual Digits and ByteLevel, are)", strings.Join(names, " "))
 	}
 	if useRegex || prefix {
 		return errors.New("pre_tokenizer ByteLevel after Split with use_regex or add_prefix_space is not supported")
@@ -220,9 +285,19 @@ func (r *recipe) readByteLevel(normalizers, pres []component) error {
 	return nil
 }
 
+// The expressions by which a tokenizer.json of ours says remove_extra_whitespaces.
+const (
+	trimEnds = `\A +| +\z`
+	trimRuns = ` {2,}`
+)
+
 // readSentencePiece reads the normalizers Prepend and Replace, or the pre-tokenizer Metaspace.
 func (r *recipe) readSentencePiece(normalizers, pres []component) error {
 	replaced := false
+	if len(normalizers) > 1 && normalizers[0].replaces(trimEnds, "") && normalizers[1].replaces(trimRuns, " ") {
+		r.trim = true
+		normalizers = normalizers[2:]
+	}
 	for _, n := range normalizers {
 		switch {
 		case n.Type == "Prepend" && n.Prepend == blank && !replaced:
@@ -256,11 +331,19 @@ func (r *recipe) readSentencePiece(normalizers, pres []component) error {
 		}
 		r.dummy = d
 	}
+	if r.trim && r.splitSpaces {
+		return errors.New("normalizers that remove spaces before Metaspace with split are not supported")
+	}
 	if !replaced {
 		return fmt.Errorf("no pre_tokenizer ByteLevel or Metaspace and no normalizer that writes spaces as %s: "+
 			"this kind of tokenizer is not supported", blank)
 	}
 	return nil
+}
+
+// replaces tells whether c writes by for what the expression matches.
+func (c *component) replaces(regex, by string) bool {
+	return c.Type == "Replace" && c.Pattern != nil && c.Pattern.Regex != nil && *c.Pattern.Regex == regex && c.Content == by
 }
 
 // readPair reads vocab.json and merges.txt.
@@ -274,8 +357,8 @@ func readPair(files map[string][]byte, cfg *config) (*recipe, error) {
 		if line == "" || n == 0 && strings.HasPrefix(line, "#version") {
 			continue
 		}
-		left, right, ok := strings.Cut(line, " ")
-		if !ok || left == "" || right == "" || strings.Contains(right, " ") {
+		left, right, ok := cutMerge(line)
+		if !ok {
 			return nil, fmt.Errorf("%s:%d: %.40q is not two tokens with a space between", fileMerges, n+1, line)
 		}
 		r.merges = append(r.merges, [2]string{left, right})

@@ -6,23 +6,43 @@ type pattern struct {
 	modern bool // the cl100k family, which Llama 3 and Qwen use; otherwise GPT-2's
 	digits int  // modern: most digits in one word
 	none   bool // no cutting
+
+	digitsFirst bool // every digit is a word, and GPT-2's pattern sees what lies between
 }
 
 var (
 	patternGPT2   = pattern{name: "gpt2"}
 	patternLlama3 = pattern{name: "llama3", modern: true, digits: 3}
 	patternQwen   = pattern{name: "qwen", modern: true, digits: 1}
+	patternDigits = pattern{name: "digits-gpt2", digitsFirst: true} // SmolLM, StarCoder
 	patternNone   = pattern{name: "none", none: true}
 )
 
 // The expressions that stand for each pattern. Those of one pattern match alike: they differ in possessive quantifiers, where
 // nothing could be given back, and in how the contractions are written.
 var patterns = map[string]pattern{
-	`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`:                                          patternGPT2,
-	`'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`:                                             patternGPT2,
-	`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`: patternLlama3,
-	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`:       patternLlama3,
-	`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`:      patternQwen,
+	`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: patternGPT2,
+	`'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`:    patternGPT2,
+	regexLlama3: patternLlama3,
+	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`: patternLlama3,
+	regexQwen: patternQwen,
+}
+
+// The expressions that are written for a pattern.
+const (
+	regexLlama3 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	regexQwen   = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+// expression returns the expression of a Split that cuts alike, or "" where ByteLevel has it built in.
+func (p *pattern) expression() string {
+	switch p.name {
+	case patternLlama3.name:
+		return regexLlama3
+	case patternQwen.name:
+		return regexQwen
+	}
+	return ""
 }
 
 // next returns where the word that begins at s[i] ends. i must be less than len(s).
@@ -32,6 +52,8 @@ func (p *pattern) next(s []byte, i int) int {
 		return len(s)
 	case p.modern:
 		return nextModern(classes(), s, i, p.digits)
+	case p.digitsFirst:
+		return nextDigits(digitClasses(), s, i)
 	}
 	return nextGPT2(classes(), s, i)
 }
@@ -54,6 +76,24 @@ func nextGPT2(tab *[0x40000]class, s []byte, i int) int {
 		return spaces(tab, s, i)
 	}
 	return run(tab, s, j+n, c)
+}
+
+// nextDigits gives each number a word of its own, and matches GPT-2's pattern in what lies between, which ends at a number as at
+// the end of the text.
+func nextDigits(tab *[0x40000]class, s []byte, i int) int {
+	c, n := classAt(tab, s, i)
+	if c == number {
+		return i + n
+	}
+	if c == space {
+		end := run(tab, s, i, space)
+		if end < len(s) {
+			if c, _ := classAt(tab, s, end); c == number {
+				return end
+			}
+		}
+	}
+	return nextGPT2(tab, s, i)
 }
 
 // nextModern matches, with {1,digits} digits,

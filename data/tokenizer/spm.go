@@ -134,3 +134,33 @@ func (e *encoder) spmSymbols(w []byte) int {
 	}
 	return count
 }
+
+// collapse returns s without the spaces at both ends and with one space for each run of them, as SentencePiece does under
+// remove_extra_whitespaces. It fills e.spans. The result is s itself when nothing changes, else it lies in e.buf.
+func (e *encoder) collapse(s []byte) []byte {
+	out := e.buf[:0]
+	for i := 0; i < len(s); {
+		if s[i] != ' ' {
+			out = append(out, s[i])
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(s) && s[j] == ' ' {
+			j++
+		}
+		from := len(out)
+		if i > 0 && j < len(s) {
+			out = append(out, ' ')
+		}
+		if len(out)-from != j-i {
+			e.spans = append(e.spans, span{from, len(out), i, j})
+		}
+		i = j
+	}
+	e.buf = out
+	if len(e.spans) == 0 {
+		return s
+	}
+	return out
+}

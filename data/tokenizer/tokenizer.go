@@ -30,13 +30,15 @@ type Tokenizer struct {
 	split pattern // byteLevel: how text is cut into words
 	nfc   bool    // byteLevel: NFC before anything else
 	dummy dummy   // where a space is put in front of text
+	trim  bool    // sentencePiece: spaces at both ends of text go, and a run of them is one
 	early bool    // the space comes before added tokens are looked for in normalized text (the Prepend normalizer)
 
 	ignoreMerges bool             // a word that is a token is that token, whatever the merges say
 	whole        map[string]int32 // ignoreMerges: token text -> id
 
 	merges mergeTable
-	bytes  [256]int32 // byteLevel: token of a byte. sentencePiece: byte-fallback token or -1
+	bytes  [256]int32 // byteLevel: token of a byte. sentencePiece: byte-fallback token. -1 for none
+	gaps   bool       // byteLevel: some bytes have no token, and are dropped
 
 	spm spm // sentencePiece only
 
@@ -47,9 +49,10 @@ type Tokenizer struct {
 	raw  *matcher // added tokens looked for in the text as given
 	norm *matcher // added tokens looked for after normalization
 
-	bos, eos, pad int32
-	fingerprint   string
-	files         map[string][]byte
+	bos, eos, pad  int32
+	addBOS, addEOS bool
+	fingerprint    string
+	files          map[string][]byte
 
 	cache    *wordCache
 	encoders sync.Pool // of *encoder
@@ -82,7 +85,8 @@ func (t *Tokenizer) EncodeSpecial(text []byte) []int32 {
 //
 //	returns ids (N), lens (N)
 //
-// The lengths sum to len(text). A dummy leading space covers no bytes. Where NFC changed the text, the bytes of a changed
+// The lengths sum to len(text), unless there are no tokens. A dummy leading space covers no bytes. Bytes that are dropped belong to
+// the token before them, or to the first. Where NFC changed the text, the bytes of a changed
 // sequence are shared out among the tokens that stand for it.
 func (t *Tokenizer) EncodeLens(text []byte) (ids, lens []int32) {
 	return t.encode(text, false, true)
@@ -133,6 +137,9 @@ func (t *Tokenizer) EOS() int32 { return t.eos }
 // PAD returns the padding id, or -1.
 func (t *Tokenizer) PAD() int32 { return t.pad }
 
+// AddBOS tells whether the tokenizer's own files ask for the BOS in front of a text, as Llama's do and GPT-2's do not.
+func (t *Tokenizer) AddBOS() bool { return t.addBOS }
+
 // Special tells whether id is a special token, one that stands for no text.
 func (t *Tokenizer) Special(id int32) bool {
 	return id >= 0 && int(id) < len(t.flags) && t.flags[id]&flagSpecial != 0
@@ -158,6 +165,7 @@ type encoder struct {
 	lens []int32
 	// wantLens asks for lens. Within a segment they count normalized bytes; endSegment turns them into source bytes.
 	wantLens bool
+	lead     int32 // bytes without a token before the first token
 
 	buf    []byte // normalized segment
 	spans  []span // where normalization changed it
@@ -182,8 +190,12 @@ func (t *Tokenizer) encode(text []byte, special, wantLens bool) (ids, lens []int
 	if wantLens {
 		e.lens = make([]int32, 0, len(text)/4+8)
 	}
+	e.lead = 0
 	e.run(text, special)
 	ids, lens = e.ids, e.lens
+	if len(lens) > 0 {
+		lens[0] += e.lead
+	}
 	e.ids, e.lens = nil, nil
 	if cap(e.sym) > keepScratch || cap(e.heap) > keepScratch || cap(e.buf) > keepScratch || cap(e.spaced) > keepScratch {
 		e.sym, e.heap, e.buf, e.spaced = nil, nil, nil, nil
@@ -216,6 +228,8 @@ func (e *encoder) segment(src []byte, first, special bool) {
 	e.spans = e.spans[:0]
 	if t.nfc {
 		s = e.normalize(src)
+	} else if t.trim {
+		s = e.collapse(src)
 	}
 	if t.early {
 		e.begin(s, first, func(s []byte) { e.between(s, special, e.words) })
@@ -296,14 +310,20 @@ func (e *encoder) emitAll(ids []int32) {
 // byteWord encodes one word of a byte-level tokenizer.
 func (e *encoder) byteWord(w []byte) {
 	t := e.t
-	if len(w) > maxCached {
+	if len(w) > maxCached || t.gaps && t.lacks(w) {
 		if t.ignoreMerges {
 			if id, ok := t.whole[string(w)]; ok {
 				e.emit(id, len(w))
 				return
 			}
 		}
-		e.mergeLong(w, e.byteSymbols(w))
+		if n := e.byteSymbols(w); n > 0 {
+			e.mergeLong(w, n)
+		} else if n := len(e.lens); n > 0 {
+			e.lens[n-1] += int32(len(w))
+		} else {
+			e.lead += int32(len(w))
+		}
 		return
 	}
 	h := t.cache.hash(w)
@@ -323,6 +343,16 @@ func (e *encoder) byteWord(w []byte) {
 	}
 	t.cache.put(h, w, ids)
 	e.emitAll(ids)
+}
+
+// lacks tells whether w holds a byte without a token.
+func (t *Tokenizer) lacks(w []byte) bool {
+	for _, b := range w {
+		if t.bytes[b] < 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // copyIDs returns a copy of ids that the cache may keep.
