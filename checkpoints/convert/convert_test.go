@@ -76,6 +76,25 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestEqual: a comparison sees every byte, the lengths, and failures to read.
+func TestEqual(t *testing.T) {
+	of := func(v ...float32) checkpoints.Named { return checkpoints.FromFloat32("x", []int{len(v)}, v) }
+	broken := checkpoints.Named{Name: "x", Write: func(io.Writer) error { return os.ErrClosed }}
+	for i, c := range []struct {
+		a, b checkpoints.Named
+		want bool
+		err  error
+	}{
+		{of(1, 2, 3), of(1, 2, 3), true, nil}, {of(1, 2, 3), of(1, 2, 4), false, nil}, {of(), of(), true, nil},
+		{of(1, 2, 3), of(1, 2), false, nil}, {of(1, 2), of(1, 2, 3), false, nil}, {of(), of(1), false, nil}, {of(1), of(), false, nil},
+		{broken, of(1), false, os.ErrClosed}, {of(1), broken, false, os.ErrClosed},
+	} {
+		if got, err := equal(c.a, c.b); got != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%d: %v, %v, want %v, %v", i, got, err, c.want, c.err)
+		}
+	}
+}
+
 // TestCancelled: a conversion that is told to stop leaves nothing behind.
 func TestCancelled(t *testing.T) {
 	for _, name := range []string{"m", "m.gguf", "t"} {

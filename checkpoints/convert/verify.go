@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -74,15 +75,11 @@ func (p *Plan) compare(ctx context.Context, got map[string]*checkpoints.Tensor) 
 		if b == nil || a.Len() != b.Len() {
 			return 0, fmt.Errorf("%s: %s is not as in the source", p.Target.Path, w.Name)
 		}
-		raw, err := b.Raw()
+		same, err := equal(checkpoints.FromTensor(a).As(b.DType), checkpoints.FromTensor(b))
 		if err != nil {
 			return 0, err
 		}
-		c := &comparer{want: raw}
-		if err := checkpoints.FromTensor(a).As(b.DType).Write(c); err != nil {
-			return 0, err
-		}
-		if c.differs || len(c.want) > 0 {
+		if !same {
 			return 0, fmt.Errorf("%s: %s differs from the source's %s", p.Target.Path, w.Name, a.Name)
 		}
 		elements += a.Len()
@@ -90,19 +87,47 @@ func (p *Plan) compare(ctx context.Context, got map[string]*checkpoints.Tensor) 
 	return elements, nil
 }
 
-// comparer takes bytes and compares them with what it wants.
-type comparer struct {
-	want    []byte
-	differs bool
+// errDiffers ends a comparison.
+var errDiffers = errors.New("differs")
+
+// equal compares the bytes of two tensors without holding more of them than the pieces that they are written in.
+func equal(a, b checkpoints.Named) (bool, error) {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(a.Write(w)) }()
+	c := &comparer{want: r}
+	err := b.Write(c)
+	if err == nil {
+		if _, err = io.ReadFull(r, make([]byte, 1)); err == nil {
+			err = errDiffers // a is longer
+		}
+	}
+	r.CloseWithError(errDiffers)
+	switch {
+	case errors.Is(err, errDiffers):
+		return false, nil
+	case err == io.EOF:
+		return true, nil
+	}
+	return false, err
 }
 
-var _ io.Writer = (*comparer)(nil)
+// comparer takes bytes and compares them with those that it reads.
+type comparer struct {
+	want io.Reader
+	buf  []byte
+}
 
 func (c *comparer) Write(b []byte) (int, error) {
-	if len(b) > len(c.want) || !bytes.Equal(b, c.want[:len(b)]) {
-		c.differs = true
-		return len(b), nil
+	if len(c.buf) < len(b) {
+		c.buf = make([]byte, len(b))
 	}
-	c.want = c.want[len(b):]
+	if _, err := io.ReadFull(c.want, c.buf[:len(b)]); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return 0, errDiffers // a is shorter
+	} else if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(b, c.buf[:len(b)]) {
+		return 0, errDiffers
+	}
 	return len(b), nil
 }
