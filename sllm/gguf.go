@@ -130,6 +130,19 @@ func (h *ggufHeader) config(w *checkpoints.Weights) (map[string]any, error) {
 			h.fail(h.arch+".attention.value_length", "the key length")
 		}
 	}
+	size := 0
+	if heads > 0 {
+		size = h.size("embedding_length") / heads
+	}
+	if dim, ok := c["head_dim"].(int); ok {
+		size = dim
+	}
+	if n := h.size("rope.dimension_count", float64(size)); n != size {
+		return nil, fmt.Errorf("%w: %d of %d columns of a head are rotated", vae.ErrUnknown, n, size)
+	}
+	if n := h.size("attention.sliding_window", 0); n > 0 {
+		c["max_position_embeddings"] = min(n, h.size("context_length"))
+	}
 	if h.size("expert_count", 0) > 0 {
 		return nil, fmt.Errorf("%w: a mixture of experts", vae.ErrUnknown)
 	}

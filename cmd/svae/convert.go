@@ -62,6 +62,8 @@ func convertModel(c *cli.Context) error {
 		return usagef("--format %q: want one of %s", t.Format, strings.Join(convert.Formats, ", "))
 	case t.ShardBytes < 1:
 		return usagef("--shard-bytes must be positive")
+	case t.Format == convert.Reference && t.DType != "" && t.DType != "f32":
+		return usagef("--dtype %s: reference files hold f32", t.DType)
 	case c.Bool("json") && !c.Bool("dry-run"):
 		return usagef("--json goes with --dry-run")
 	}
