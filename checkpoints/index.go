@@ -14,7 +14,7 @@ import (
 // folder of the index under a plain name, and hold every tensor that the index expects of it. Tensors that the index does
 // not list are left out.
 func openIndex(path string) (*Weights, error) {
-	data, err := readLimited(path, maxIndex)
+	data, err := ReadSmall(path, maxIndex)
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +144,16 @@ func insideFolder(link string) error {
 	return formatf("shard %s is a symbolic link out of its folder (copy the file there)", link)
 }
 
-// readLimited reads a whole file of at most limit bytes.
-func readLimited(path string, limit int) ([]byte, error) {
+// ReadSmall reads a whole regular file of at most limit bytes. Anything else under that name, such as a pipe, is an error at
+// once.
+func ReadSmall(path string, limit int) ([]byte, error) {
+	info, err := os.Stat(path) // before Open, which waits on a pipe
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, formatf("not a regular file"))
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -73,9 +73,8 @@ func SourceDir(path string) string {
 	return filepath.Dir(path)
 }
 
-// Open opens a file or a folder. Of a folder it takes the first of model.safetensors, model.safetensors.index.json,
-// pytorch_model.bin, pytorch_model.bin.index.json, or else the only file that ends in .safetensors, .pt, .pth or .gguf. An index
-// opens with all its shards, the first part of a split GGUF file with the others.
+// Open opens a file or a folder. Of a folder it takes the first of [WeightFiles], or else the only file that ends in
+// .safetensors, .pt, .pth or .gguf. An index opens with all its shards, the first part of a split GGUF file with the others.
 func Open(path string) (*Weights, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -94,9 +93,7 @@ func Open(path string) (*Weights, error) {
 
 // weightsIn picks the file of a folder that Open reads.
 func weightsIn(dir string) (string, error) {
-	for _, name := range []string{
-		"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
-	} {
+	for _, name := range WeightFiles {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
@@ -143,19 +144,43 @@ func ReadConfig(path string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{Path: dir, Files: map[string][]byte{}}
-	for _, name := range SideFiles {
-		if b, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
-			f.Files[name] = b
-		}
+	f := &Folder{Path: dir}
+	if f.Files, err = readSide(dir); err != nil {
+		return nil, err
 	}
-	if f.Raw, err = os.ReadFile(filepath.Join(dir, "config.json")); err != nil {
+	if f.Raw, err = checkpoints.ReadSmall(filepath.Join(dir, "config.json"), maxConfig); err != nil {
 		return nil, err
 	}
 	if err := f.parse(); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return f, nil
+}
+
+// Limits on the small files of a model folder, in bytes.
+const (
+	maxConfig = 16 << 20
+	maxSide   = 512 << 20 // as package tokenizer's
+)
+
+// readSide reads the SideFiles that a folder holds.
+func readSide(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range SideFiles {
+		limit := maxSide
+		if name == GenerationFile {
+			limit = maxConfig
+		}
+		b, err := checkpoints.ReadSmall(filepath.Join(dir, name), limit)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[name] = b
+	}
+	return files, nil
 }
 
 func (f *Folder) parse() (err error) {
@@ -198,12 +223,12 @@ func Load(path string, be kernels.Backend) (*Folder, error) {
 		return nil, err
 	}
 	defer src.Close()
-	if f.Store, err = vae.NewStore(be, f.Weights()); err != nil {
-		return nil, err
-	}
-	tensors, err := Find(f.Store.Weights(), f.Layout(), src)
+	tensors, err := Find(f.Weights(), f.Layout(), src) // before memory is asked for, as much as config.json wants
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	if f.Store, err = vae.NewStore(be, f.Weights()); err != nil {
+		return nil, err
 	}
 	for _, w := range f.Store.Weights() {
 		v := make([]float32, w.Elements())

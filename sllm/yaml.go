@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"svae/checkpoints"
 )
 
 // Limits on a YAML file and what it includes.
@@ -62,7 +64,7 @@ func (y *yamlReader) file(path string) (any, error) {
 	if y.files++; y.files > maxYAMLFiles {
 		return nil, fmt.Errorf("%s: more than %d files are included", path, maxYAMLFiles)
 	}
-	data, err := readSmall(path)
+	data, err := checkpoints.ReadSmall(path, maxYAML)
 	if err != nil {
 		return nil, err
 	}
@@ -84,20 +86,6 @@ func (y *yamlReader) parse(path string, data []byte) (any, error) {
 		return nil, fmt.Errorf("%s: more than one YAML document", path)
 	}
 	return y.value(path, &doc, 0)
-}
-
-// readSmall reads a regular file of at most maxYAML bytes.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxYAML+1))
-	if err == nil && len(data) > maxYAML {
-		err = fmt.Errorf("%s: more than %d bytes", path, maxYAML)
-	}
-	return data, err
 }
 
 // oneLine returns the text of an error on one line.

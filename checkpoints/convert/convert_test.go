@@ -116,6 +116,48 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// TestSourceKept: force never replaces the source, under whatever name, nor a file that is no model.
+func TestSourceKept(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := plan(t, base, Target{Path: at("m"), Format: Folder}).Write(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan(t, at("m"), Target{Path: at("one/m.gguf"), Format: GGUF}).Write(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Symlink(at("m"), at("alias")), os.WriteFile(at("notes.gguf"), []byte("notes"), 0o666),
+		os.Symlink(at("one/m.gguf"), at("link.gguf")), os.Mkdir(at("other"), 0o777), os.WriteFile(at("other/notes"), nil, 0o666)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ src, dst, want string }{
+		{"m", "m", "holds the source"}, {"alias", "m", "holds the source"}, {"m", "alias", "holds the source"},
+		{"m/model.safetensors", "m", "holds the source"}, {"m", ".", "holds the source"},
+		{"one", "one/m.gguf", "holds the source"}, {"link.gguf", "one/m.gguf", "holds the source"}, {"one/m.gguf", "link.gguf", "holds the source"},
+		{"m", "notes.gguf", "exists and is no model"}, {"m", "other", "holds notes"}, {"m", "one/m.gguf", ""},
+	} {
+		err := plan(t, at(c.src), Target{Path: at(c.dst), Format: FormatOf(c.dst), Force: true}).Writable()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s to %s: %v, want %q", c.src, c.dst, err, c.want)
+		}
+	}
+}
+
+// TestWithDType: config.json says what the weights are, whichever key it uses.
+func TestWithDType(t *testing.T) {
+	for _, c := range []struct{ raw, want string }{
+		{`{"torch_dtype": "float16"}`, `{"torch_dtype": "float16"}`}, {`{"dtype": "float16"}`, `{"dtype": "float16"}`},
+		{`{"dtype": "float32"}`, "{\n  \"torch_dtype\": \"float16\"\n}\n"}, {`{}`, "{\n  \"torch_dtype\": \"float16\"\n}\n"},
+		{`{"torch_dtype": "float32", "dtype": "float16"}`, "{\n  \"torch_dtype\": \"float16\"\n}\n"},
+	} {
+		if got, err := withDType([]byte(c.raw), "float16"); err != nil || string(got) != c.want {
+			t.Errorf("%s becomes %s, %v, want %s", c.raw, got, err, c.want)
+		}
+	}
+}
+
 // TestDryRun: planning reads headers alone and writes nothing.
 func TestDryRun(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "m.gguf")

@@ -68,7 +68,7 @@ type Plan struct {
 	Memory int64             // that writing may hold at once, beside the mapped files' pages, roughly
 
 	tensors []checkpoints.Named
-	layout  []sllm.Stored
+	layout  map[string]sllm.Stored       // by name
 	dtypes  map[string]checkpoints.DType // of each tensor written
 	header  []checkpoints.KV
 }
@@ -100,6 +100,7 @@ func (s *Source) Plan(t Target) (*Plan, error) {
 // arrange lays out the tensors of the target format.
 func (p *Plan) arrange() (err error) {
 	f := p.Source.Folder
+	var layout []sllm.Stored
 	switch p.Target.Format {
 	case Reference:
 		p.tensors, err = sllm.WriteReference(f, p.Source.Tensors)
@@ -109,16 +110,20 @@ func (p *Plan) arrange() (err error) {
 		if p.header, extra, err = f.GGUF(p.Source.Tokenizer, fileType(p.Target.DType, p.Source.Tensors)); err != nil {
 			return err
 		}
-		p.layout = sllm.GGUFLayout(f.Arch(), f.Weights())
+		layout = sllm.GGUFLayout(f.Arch(), f.Weights())
 		for _, t := range extra {
 			p.tensors = append(p.tensors, checkpoints.FromTensor(t))
 		}
 	case Folder, Torch:
-		p.layout = f.Layout()
+		layout = f.Layout()
 	default:
 		return fmt.Errorf("no format %q (known: %s)", p.Target.Format, strings.Join(Formats, ", "))
 	}
-	p.tensors = append(p.tensors, sllm.Arrange(p.layout, p.Source.Tensors)...)
+	p.layout = map[string]sllm.Stored{}
+	for _, st := range layout {
+		p.layout[st.Name] = st
+	}
+	p.tensors = append(p.tensors, sllm.Arrange(layout, p.Source.Tensors)...)
 	return nil
 }
 
@@ -191,12 +196,10 @@ func (p *Plan) move(n checkpoints.Named, to checkpoints.DType) {
 	}
 	m.Bytes /= int64(elements)
 	parts := []string{n.Name}
-	for _, st := range p.layout {
-		if st.Name == n.Name {
-			parts = st.Parts
-			if st.Transposed || len(st.Parts) > 1 { // assembled in memory
-				p.Memory = max(p.Memory, 64<<20+4*m.Bytes)
-			}
+	if st, ok := p.layout[n.Name]; ok {
+		parts = st.Parts
+		if st.Transposed || len(st.Parts) > 1 { // assembled in memory
+			p.Memory = max(p.Memory, 64<<20+4*m.Bytes)
 		}
 	}
 	for _, w := range parts {
@@ -229,7 +232,7 @@ func (p *Plan) folder() error {
 	return err
 }
 
-// mainType is the type of most elements that are written, under PyTorch's name.
+// mainType is the type of most bytes that are written, under PyTorch's name.
 func (p *Plan) mainType() string {
 	n := map[string]int64{}
 	best := ""
@@ -241,7 +244,7 @@ func (p *Plan) mainType() string {
 	return map[string]string{"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[best]
 }
 
-// withDType returns a config.json whose torch_dtype is that of the weights. A text that says so already stays as it is.
+// withDType returns a config.json that states the type of the weights. A text that does already stays as it is.
 func withDType(raw []byte, dtype string) ([]byte, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -251,22 +254,17 @@ func withDType(raw []byte, dtype string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	same := false
-	for _, key := range []string{"torch_dtype", "dtype"} {
+	says, right := false, true
+	for _, key := range []string{"torch_dtype", "dtype"} { // of transformers 4 and 5
 		if v, ok := m[key]; ok {
-			if same = slices.Equal(v, want); !same {
-				m[key] = want
-			}
+			says, right = true, right && slices.Equal(v, want)
 		}
 	}
-	if _, a := m["torch_dtype"]; !a {
-		if _, b := m["dtype"]; !b {
-			m["torch_dtype"] = want
-		}
-	}
-	if same || dtype == "" {
+	if dtype == "" || says && right {
 		return raw, nil
 	}
+	delete(m, "dtype")
+	m["torch_dtype"] = want
 	b, err := json.MarshalIndent(m, "", "  ")
 	return append(b, '\n'), err
 }

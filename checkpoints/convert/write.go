@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"svae/checkpoints"
 	"svae/sllm"
@@ -62,34 +61,19 @@ func (p *Plan) Write(ctx context.Context, progress func(done, total int64)) erro
 	return d.Commit()
 }
 
-// file writes one file under a temporary name and renames it.
-func (p *Plan) file(write func(io.Writer) error) (err error) {
-	dst := p.Target.Path
-	if err := os.MkdirAll(filepath.Dir(dst), 0o777); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(dst), "."+filepath.Base(dst)+".tmp-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err = write(f); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Chmod(f.Name(), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), dst)
+// file writes one file.
+func (p *Plan) file(write func(io.Writer) error) error {
+	return checkpoints.WriteFile(p.Target.Path, p.Target.Force, write)
 }
 
-// Writable refuses a destination whose replacement would lose anything but a model of this program's making.
-func (p *Plan) Writable() error {
-	src, dst := p.Source.Path, p.Target.Path
+// Writable refuses a destination whose replacement would lose anything but a model of this program's making, or the source.
+func (p *Plan) Writable() error { return p.Target.Writable(p.Source.Weights.Files()...) }
+
+// Writable is [Plan.Writable] before there is a plan: source are the files of weights, as far as they are known.
+func (t *Target) Writable(source ...string) error {
+	dst := t.Path
 	st, err := os.Stat(dst)
-	file := p.Target.Format == GGUF || p.Target.Format == Reference
+	file := t.Format == GGUF || t.Format == Reference
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -99,16 +83,16 @@ func (p *Plan) Writable() error {
 		return fmt.Errorf("%s: exists and is a file (give another DST)", dst)
 	case file && st.IsDir():
 		return fmt.Errorf("%s: exists and is a folder (give another DST)", dst)
-	case !p.Target.Force:
+	case !t.Force:
 		return fmt.Errorf("%s: exists already (--force replaces a model)", dst)
 	}
-	a, errA := filepath.Abs(src)
-	b, errB := filepath.Abs(dst)
-	if errA != nil || errB != nil || a == b || strings.HasPrefix(a, b+string(filepath.Separator)) {
-		return fmt.Errorf("%s: holds the source (give another DST)", dst)
+	for _, name := range source {
+		if inside, err := holds(dst, st, name); err != nil || inside {
+			return errors.Join(err, fmt.Errorf("%s: holds the source %s (give another DST)", dst, name))
+		}
 	}
 	if file {
-		return nil
+		return replaceableFile(dst, st)
 	}
 	es, err := os.ReadDir(dst)
 	if err != nil {
@@ -121,6 +105,42 @@ func (p *Plan) Writable() error {
 		}
 	}
 	return nil
+}
+
+// holds says that a source file is dst itself or lies below it, by whatever names.
+func holds(dst string, st os.FileInfo, source string) (bool, error) {
+	path, err := filepath.EvalSymlinks(source)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	for err == nil {
+		var at os.FileInfo
+		if at, err = os.Stat(path); err == nil && os.SameFile(at, st) {
+			return true, nil
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			break
+		}
+		path = up
+	}
+	return false, err
+}
+
+// replaceableFile refuses a file that is not of a kind that this program writes.
+func replaceableFile(path string, st os.FileInfo) error {
+	head := make([]byte, 4)
+	if st.Mode().IsRegular() {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := io.ReadFull(f, head); err == nil && (string(head) == "GGUF" || string(head) == "PK\x03\x04") {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: exists and is no model (give another DST)", path)
 }
 
 // weightsName matches the files of weights in a model folder.

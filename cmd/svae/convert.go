@@ -25,8 +25,8 @@ func convertCommand() *cli.Command {
 run, or hf:OWNER/NAME[@REVISION] to download. What a file is, its content decides. The config and the tokenizer come from the
 file or its folder. DST is a model folder, or a file that ends in .gguf or .pth; --format says otherwise.
 
-Every weight is checked against the config before anything is written, and stays in its own type unless --dtype names
-another. Examples:
+Every weight is found and fits the config before writing begins, and stays in its own type unless --dtype names another
+(in GGUF, norms and biases are f32). Examples:
 
    svae convert opt-125m base
    svae convert hf:HuggingFaceTB/SmolLM2-135M base
@@ -66,6 +66,9 @@ func convertModel(c *cli.Context) error {
 		return usagef("--dtype %s: reference files hold f32", t.DType)
 	case c.Bool("json") && !c.Bool("dry-run"):
 		return usagef("--json goes with --dry-run")
+	}
+	if err := t.Writable(); err != nil { // before a download
+		return err
 	}
 	src, err := fetch(c, c.Args().First())
 	if err != nil {
@@ -167,7 +170,7 @@ func printPlan(c *cli.Context, p *convert.Plan) error {
 		if len(m.From) == 1 && m.From[0] == to {
 			to = "(same)"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%v\t%d\n", strings.Join(m.From, " + "), m.FromType, to, m.Type, m.Shape, m.Bytes)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%v\t%d\n", printable(strings.Join(m.From, " + ")), m.FromType, printable(to), m.Type, m.Shape, m.Bytes)
 	}
 	return tw.Flush()
 }

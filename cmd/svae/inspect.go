@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,12 +120,32 @@ func metadata(w *checkpoints.Weights, whole bool) map[string]any {
 		m[k] = v
 	}
 	for k, v := range w.Values() {
-		m[k] = v
 		if !whole {
-			m[k] = shorten(v)
+			v = shorten(v)
 		}
+		m[k] = finite(v)
 	}
 	return m
+}
+
+// finite replaces numbers that JSON has no form for by their names.
+func finite(v any) any {
+	odd := func(f float64) bool { return math.IsNaN(f) || math.IsInf(f, 0) }
+	switch v := v.(type) {
+	case float64:
+		if odd(v) {
+			return fmt.Sprint(v)
+		}
+	case []float64:
+		if slices.ContainsFunc(v, odd) {
+			list := make([]any, len(v))
+			for i := range v {
+				list[i] = finite(v[i])
+			}
+			return list
+		}
+	}
+	return v
 }
 
 // shorten replaces a list of more than 8 values by what it is, and cuts long text.
@@ -159,14 +180,14 @@ func (in *inspection) print(c *cli.Context) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "TENSOR\tTYPE\tSHAPE\tBYTES\n")
 	for _, t := range in.Tensors {
-		fmt.Fprintf(tw, "%s\t%s\t%v\t%d\n", t.Name, t.DType, t.Shape, t.Bytes)
+		fmt.Fprintf(tw, "%s\t%s\t%v\t%d\n", printable(t.Name), printable(t.DType), t.Shape, t.Bytes)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
 	}
 	of := ""
 	if in.Family != "" {
-		of = " of " + in.Family
+		of = " of " + printable(in.Family)
 	}
 	plural := "s"
 	if len(in.Files) == 1 {
@@ -175,7 +196,7 @@ func (in *inspection) print(c *cli.Context) error {
 	fmt.Fprintf(w, "%s%s: %d tensors, %d elements, %d bytes in %d file%s\n", in.Format, of, len(in.Tensors), in.Elements, in.Bytes, len(in.Files), plural)
 	for _, name := range slices.Sorted(maps.Keys(in.Types)) {
 		t := in.Types[name]
-		fmt.Fprintf(w, "type %s: %d tensors, %d elements, %d bytes\n", name, t.Tensors, t.Elements, t.Bytes)
+		fmt.Fprintf(w, "type %s: %d tensors, %d elements, %d bytes\n", printable(name), t.Tensors, t.Elements, t.Bytes)
 	}
 	if len(in.Files) > 1 {
 		for _, f := range in.Files {
@@ -183,17 +204,13 @@ func (in *inspection) print(c *cli.Context) error {
 		}
 	}
 	for _, names := range in.Tied {
-		fmt.Fprintf(w, "one storage: %v\n", names)
+		fmt.Fprintf(w, "one storage: %s\n", printable(strings.Join(names, " ")))
 	}
 	for _, k := range slices.Sorted(maps.Keys(in.Metadata)) {
-		text := fmt.Sprint(in.Metadata[k])
-		if s, ok := in.Metadata[k].(string); ok {
-			text = s
-		}
-		fmt.Fprintf(w, "metadata %s: %s\n", k, strings.ReplaceAll(text, "\n", "\\n"))
+		fmt.Fprintf(w, "metadata %s: %s\n", printable(k), printable(fmt.Sprint(in.Metadata[k])))
 	}
 	if n := len(in.Skipped); n > 0 {
-		fmt.Fprintf(w, "%d values are not tensors, such as %s\n", n, in.Skipped[0])
+		fmt.Fprintf(w, "%d values are not tensors, such as %s\n", n, printable(in.Skipped[0]))
 	}
 	return nil
 }

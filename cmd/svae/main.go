@@ -51,7 +51,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
 	}
-	fmt.Fprintf(stderr, "svae: %s\n", text)
+	fmt.Fprintf(stderr, "svae: %s\n", printable(text))
 	var usage usageError
 	switch {
 	case errors.As(err, &usage):

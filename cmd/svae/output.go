@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
@@ -14,6 +17,16 @@ func printJSON(c *cli.Context, v any) error {
 	e := json.NewEncoder(c.App.Writer)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// printable returns text from a file or a server with everything escaped that is not a printing character, so that it cannot
+// steer a terminal.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
+		return s
+	}
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }
 
 // terminal says that people read what is written to the error stream.

@@ -285,3 +285,27 @@ func TestReorder(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintable: what files and servers say cannot steer a terminal.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"model.norm.weight": "model.norm.weight", "é 日本 \U0001f600 \"x\" a\\b": "é 日本 \U0001f600 \"x\" a\\b", "": "",
+		"a\x1b[31mb\r\n": `a\x1b[31mb\r\n`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff": `\xff`, "\u202e": `\u202e`, "\u0085": `\u0085`,
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q is printed as %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestFinite: every number of a header can be written as JSON.
+func TestFinite(t *testing.T) {
+	v := map[string]any{"a": math.NaN(), "b": []float64{1, math.Inf(-1)}, "c": 2.5, "d": []float64{1}, "e": "x", "f": []string{"y"}}
+	for k := range v {
+		v[k] = finite(v[k])
+	}
+	got, err := json.Marshal(v)
+	if want := `{"a":"NaN","b":[1,"-Inf"],"c":2.5,"d":[1],"e":"x","f":["y"]}`; err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+}

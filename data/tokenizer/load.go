@@ -78,6 +78,9 @@ func (t *Tokenizer) Save(dir string) error {
 
 // readFile reads at most maxFile bytes.
 func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // opening a pipe would wait
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

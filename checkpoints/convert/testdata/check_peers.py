@@ -62,6 +62,9 @@ def check(name, what, folder, model, ids, want):
     for key, value in model.state_dict().items():
         if not torch.equal(value, got.state_dict()[key]):
             sys.exit(f"{name} as {what}: {key} differs")
+    for key in ("rope_parameters", "sliding_window", "head_dim"):
+        if getattr(got.config, key, None) != getattr(model.config, key, None):
+            sys.exit(f"{name} as {what}: {key} is {getattr(got.config, key, None)}, was {getattr(model.config, key, None)}")
     got.eval()
     with torch.no_grad():
         if not torch.equal(got(ids).logits, want):
@@ -84,6 +87,8 @@ def check_llama(name, file, model, ids):
             sys.exit(f"{name}: llama.cpp writes {got}, transformers {top.indices[0]} after {prompt}")
         compared += int(top.values[0] - top.values[1] > 0.05)
         prompt.append(id)
+    if compared == 0:
+        sys.exit(f"{name}: no choice is clear enough to compare")
     print(f"{name}: llama.cpp agrees on {compared} of {len(got)} tokens, {len(got) - compared} are too close to tell")
 
 
