@@ -11,12 +11,12 @@ import (
 func readSafetensors(w *Weights, m *mapping) error {
 	b := m.data
 	if len(b) < 8 {
-		return formatf("%d bytes are too few for any format (want safetensors or a PyTorch zip file)", len(b))
+		return formatf("%d bytes are too few for any format (want safetensors, PyTorch, GGUF or llama2.c)", len(b))
 	}
 	n := binary.LittleEndian.Uint64(b)
 	switch rest := uint64(len(b) - 8); {
 	case len(b) == 8 || b[8] != '{':
-		return formatf("neither safetensors nor a PyTorch zip file (begins with % x)", b[:min(len(b), 12)])
+		return formatf("neither safetensors nor PyTorch, GGUF or whole llama2.c (begins with % x)", b[:min(len(b), 12)])
 	case n < 8: // the shortest that is written: {} and padding
 		return formatf("safetensors header of %d bytes", n)
 	case n > maxHeader:

@@ -78,7 +78,7 @@ func TestSafetensorsFaults(t *testing.T) {
 		"git-lfs pointer":     {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:00"), "run git lfs pull"},
 		"web page":            {[]byte("<!DOCTYPE html><html>404</html>"), "a web page"},
 		"gzip":                {[]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00"), "compressed with gzip"},
-		"unfinished download": {make([]byte, 1<<16), "neither safetensors nor a PyTorch zip file"},
+		"unfinished download": {make([]byte, 1<<16), "neither safetensors nor PyTorch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := put(t, "model.bin", c.file)

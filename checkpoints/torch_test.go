@@ -223,7 +223,7 @@ func TestZipFaults(t *testing.T) {
 		"cut":                 {good[:len(good)-1], "without its directory"},
 		"cut in the middle":   {good[:len(good)/2], "without its directory"},
 		"something behind":    {append(slices.Clone(good), "x"...), "without its directory"},
-		"something in front":  {append([]byte("MZ"), good...), "neither safetensors nor a PyTorch zip file"},
+		"something in front":  {append([]byte("MZ"), good...), "neither safetensors nor PyTorch"},
 		"directory elsewhere": {change(len(good)-6, 0, 0, 0, 0), "zip directory of"},
 		"number of entries":   {change(len(good)-14, 9, 0, 9, 0), "its end says 9"},
 		"header elsewhere":    {change(central+42, 1), "has no header at 1"},

@@ -98,6 +98,9 @@ func (f *Folder) Arch() *vae.Arch {
 // Resolve returns the model folder that path stands for: itself, or the newest checkpoint of a training run.
 func Resolve(path string) (string, error) {
 	st, err := os.Stat(path)
+	if strings.HasPrefix(path, "hf:") {
+		return "", fmt.Errorf("%s: is not on this machine (download and convert it: svae convert %s DIR)", path, path)
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%s: no such model folder", path)
 	}

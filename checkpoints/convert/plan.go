@@ -25,7 +25,7 @@ const (
 // Formats lists the formats.
 var Formats = []string{string(Folder), string(Torch), string(GGUF), string(Reference)}
 
-// FormatOf returns the format that a destination's name asks for.
+// FormatOf returns the format that a destination's name asks for: .gguf and .pth are files, everything else is a folder.
 func FormatOf(dst string) Format {
 	switch strings.ToLower(filepath.Ext(dst)) {
 	case ".gguf":
@@ -138,7 +138,7 @@ func (p *Plan) dtype(n checkpoints.Named) (checkpoints.DType, error) {
 	switch p.Target.DType {
 	case "":
 		switch {
-		case elements > 1 && !gguf, gguf && vector:
+		case elements > 1 && !gguf, gguf && vector, gguf && n.DType == checkpoints.F64: // which llama.cpp computes nothing with
 			return checkpoints.F32, nil
 		}
 		return n.DType, nil
@@ -163,7 +163,36 @@ func (p *Plan) dtype(n checkpoints.Named) (checkpoints.DType, error) {
 		}
 		return checkpoints.Q8_0, nil
 	}
-	return 0, fmt.Errorf("no type %q (known: f32, f16, bf16, and q8_0 for GGUF)", p.Target.DType)
+	return 0, errDType(p.Target.DType)
+}
+
+func errDType(dtype string) error {
+	return fmt.Errorf("no type %q (known: f32, f16, bf16, and q8_0 for GGUF)", dtype)
+}
+
+// ParseDType returns the name that [Target] knows for a type, under whatever usual name, in small or large letters.
+func ParseDType(name string) (string, error) {
+	switch d := strings.ToLower(name); d {
+	case "", "f32", "f16", "bf16", "q8_0":
+		return d, nil
+	case "float32", "fp32":
+		return "f32", nil
+	case "float16", "fp16", "half":
+		return "f16", nil
+	case "bfloat16":
+		return "bf16", nil
+	}
+	return "", errDType(name)
+}
+
+// Rounded says that tensors change their type to one that holds less.
+func (p *Plan) Rounded() bool {
+	for _, m := range p.Moves {
+		if m.Type != m.FromType && m.Type != "F32" {
+			return true
+		}
+	}
+	return false
 }
 
 // fileType is GGUF's general.file_type: the type of most weights.

@@ -5,6 +5,8 @@ package convert
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,6 +76,9 @@ func (s *Source) config(o Options) (err error) {
 		s.Folder, s.Tensors, err = sllm.ReadReference(s.Weights, sllm.ReferenceOptions{Heads: o.Heads})
 		return err
 	default:
+		if err := hasConfig(s.Path); err != nil {
+			return err
+		}
 		s.Folder, err = sllm.ReadConfig(checkpoints.SourceDir(s.Path))
 	}
 	if err != nil {
@@ -81,6 +86,22 @@ func (s *Source) config(o Options) (err error) {
 	}
 	s.Layout = s.Folder.Layout()
 	return nil
+}
+
+// hasConfig says what is amiss where no config.json tells what the weights are.
+func hasConfig(path string) error {
+	dir := checkpoints.SourceDir(path)
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}
+	switch {
+	case has("config.json"):
+		return nil
+	case has("adapter_config.json"):
+		return fmt.Errorf("%s: an adapter, not a model (merge it into its base first)", path)
+	}
+	return fmt.Errorf("%s: no config.json in its folder (copy the model's there)", path)
 }
 
 // tokenizer loads the tokenizer and refuses one that knows more tokens than the model.
@@ -98,11 +119,12 @@ func (s *Source) tokenizer(path string) (err error) {
 	if !f.HasTokenizer() {
 		return fmt.Errorf("%s: holds no tokenizer (tokenizer.json, vocab.json and merges.txt, or tokenizer.model; --tokenizer PATH names another place)", f.Path)
 	}
+	from := cmp.Or(path, f.Path)
 	if s.Tokenizer, err = tokenizer.FromFiles(f.Files); err != nil {
-		return fmt.Errorf("%s: %w", f.Path, err)
+		return fmt.Errorf("%s: %w", from, err)
 	}
 	if n := s.Tokenizer.VocabSize(); n > f.Arch().VocabSize {
-		return fmt.Errorf("%s: the tokenizer has %d ids, config.json says vocab_size %d", f.Path, n, f.Arch().VocabSize)
+		return fmt.Errorf("%s: the tokenizer has %d ids, the model a vocabulary of %d", from, n, f.Arch().VocabSize)
 	}
 	return nil
 }
@@ -113,12 +135,11 @@ func readTokenizer(path string, vocab int) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.IsDir() {
-		tok, err := tokenizer.Load(path)
-		if err != nil {
-			return nil, err
-		}
-		return tok.Files(), nil
+	switch base := filepath.Base(path); {
+	case st.IsDir():
+		return tokenizerIn(path)
+	case base == "tokenizer.json" || base == "vocab.json" || base == "merges.txt": // with what lies beside it
+		return tokenizerIn(filepath.Dir(path))
 	}
 	if !st.Mode().IsRegular() || st.Size() > 1<<30 {
 		return nil, fmt.Errorf("%s: not the file of a tokenizer", path)
@@ -142,15 +163,28 @@ func readTokenizer(path string, vocab int) (map[string][]byte, error) {
 		return files, nil
 	case bytes.HasPrefix(bytes.TrimSpace(b[:min(len(b), 64)]), []byte("{")):
 		files = map[string][]byte{"tokenizer.json": b}
+	case len(b) == 0:
+		err = errors.New("the file is empty")
 	case len(b) > 4 && b[1] == 0 && b[2] == 0 && b[3] == 0: // the longest token's length, as 32 bits
 		files, err = tokenizer.FromLlama2C(b, vocab)
-	default:
+	case b[0] == '\n': // the first field of SentencePiece's protocol buffer
 		files, err = tokenizer.FromSentencePiece(b)
+	default:
+		err = errors.New("no tokenizer is known that begins so (give its folder, or a tokenizer.json, a SentencePiece model, a GGUF or llama2.c file)")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return files, nil
+}
+
+// tokenizerIn reads the tokenizer of a folder.
+func tokenizerIn(dir string) (map[string][]byte, error) {
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	return tok.Files(), nil
 }
 
 // besideLlama2C finds the tokenizer of a llama2.c model in its folder: tokenizer.json, or llama2.c's own tok512.bin (by the

@@ -22,6 +22,7 @@ func (p *Plan) Write(ctx context.Context, progress func(done, total int64)) erro
 	if err := p.Writable(); err != nil {
 		return err
 	}
+	checkpoints.RemoveTemp(filepath.Dir(p.Target.Path)) // of conversions that were killed
 	ts := slices.Clone(p.tensors)
 	var done int64
 	for i := range ts {

@@ -22,7 +22,7 @@ func convertCommand() *cli.Command {
 		Usage:     "read a model in any format and write it as a model folder, PyTorch or GGUF",
 		ArgsUsage: "SRC DST",
 		Description: `SRC is a Hugging Face folder, a weight file (PyTorch .bin, .pt or .pth, safetensors, an index of shards, GGUF, llama2.c), a training
-run, or hf:OWNER/NAME[@REVISION] to download. What a file is, its content decides. The config and the tokenizer come from the
+run, or hf:OWNER/NAME[/FILE][@REVISION] to download. What a file is, its content decides. The config and the tokenizer come from the
 file or its folder. DST is a model folder, or a file that ends in .gguf or .pth; --format says otherwise.
 
 Every weight is found and fits the config before writing begins, and stays in its own type unless --dtype names another
@@ -54,8 +54,14 @@ func convertModel(c *cli.Context) error {
 	}
 	t := convert.Target{Path: c.Args().Get(1), Format: convert.FormatOf(c.Args().Get(1)), DType: c.String("dtype"),
 		ShardBytes: c.Int64("shard-bytes"), Force: c.Bool("force"), NonFinite: c.Bool("allow-nonfinite")}
+	var err error
+	if t.DType, err = convert.ParseDType(t.DType); err != nil {
+		return usageError{err}
+	}
 	if f := c.String("format"); f != "" {
 		t.Format = convert.Format(f)
+	} else if ext := filepath.Ext(t.Path); ext == ".safetensors" || ext == ".bin" || ext == ".pt" {
+		return usagef("%s: a folder is written in this format, with the config and the tokenizer (name a folder, and --format pytorch for .bin)", t.Path)
 	}
 	switch {
 	case !slices.Contains(convert.Formats, string(t.Format)):
@@ -101,7 +107,11 @@ func convertModel(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.Writer, "verified: %d weights are equal\n", n)
+		as := ""
+		if p.Rounded() {
+			as = " to the source's as rounded to the types of " + t.Path
+		}
+		fmt.Fprintf(c.App.Writer, "verified: %d weights are equal%s\n", n, as)
 	}
 	return nil
 }
@@ -159,7 +169,7 @@ func printPlan(c *cli.Context, p *convert.Plan) error {
 	}
 	w := c.App.Writer
 	fmt.Fprintf(w, "would read  %s: %s, %s, %s\n", s.Path, s.Weights.Format(), familyOf(s.Folder), strings.Join(baseNames(s.Weights.Files()), ", "))
-	fmt.Fprintf(w, "would write %s: %s, %d tensors, %d bytes, holding about %d MB\n", p.Target.Path, p.Target.Format, len(p.Moves), p.Bytes, p.Memory>>20)
+	fmt.Fprintf(w, "would write %s: %s, %d tensors, %d bytes, with about %d MB of memory\n", p.Target.Path, p.Target.Format, len(p.Moves), p.Bytes, p.Memory>>20)
 	if len(files) > 0 {
 		fmt.Fprintf(w, "and beside it %s\n", strings.Join(files, ", "))
 	}

@@ -21,7 +21,7 @@ func inspectCommand() *cli.Command {
 		Usage:     "list what a checkpoint holds without loading it",
 		ArgsUsage: "FILE",
 		Description: `FILE is a weight file of any format that svae convert reads (PyTorch, safetensors, an index of shards, GGUF, llama2.c), a model
-folder, a training run or hf:OWNER/NAME[@REVISION]. Examples:
+folder, a training run, or hf:OWNER/NAME[/FILE][@REVISION], which is downloaded. Examples:
 
    svae inspect model.gguf
    svae inspect base --json`,

@@ -161,6 +161,9 @@ func reorder(app *cli.App, args []string) []string {
 			plain = append(plain, rest[i+1:]...)
 			break
 		}
+		if a == "--help" || a == "-h" {
+			return append(head, a)
+		}
 		if len(a) < 2 || a[0] != '-' {
 			plain = append(plain, a)
 			continue

@@ -32,6 +32,11 @@ var tokenizerFiles = []string{fileJSON, fileConfig, fileSpecial, fileAdded, file
 // means GPT-2. A SentencePiece model is read as FromSentencePiece does, with the tokens that added_tokens.json and
 // tokenizer_config.json add; the tokenizer.json it comes to is among Files. Errors name the file and what is wrong in it.
 func Load(dir string) (*Tokenizer, error) {
+	if st, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("load tokenizer: %s: no such folder", dir)
+	} else if err == nil && !st.IsDir() {
+		return nil, fmt.Errorf("load tokenizer: %s is a file (give the folder of the model or tokenizer)", dir)
+	}
 	files := map[string][]byte{}
 	for _, name := range tokenizerFiles {
 		b, err := readFile(filepath.Join(dir, name))
