@@ -133,8 +133,11 @@ func insideFolder(link string) error {
 		return err
 	}
 	allowed := []string{dir}
-	if snapshots := filepath.Dir(dir); filepath.Base(snapshots) == "snapshots" {
-		allowed = append(allowed, filepath.Join(filepath.Dir(snapshots), "blobs"))
+	for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) {
+		if s := filepath.Dir(d); filepath.Base(s) == "snapshots" {
+			allowed = append(allowed, filepath.Join(filepath.Dir(s), "blobs"))
+			break
+		}
 	}
 	for _, a := range allowed {
 		if rel, err := filepath.Rel(a, target); err == nil && filepath.IsLocal(rel) {

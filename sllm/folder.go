@@ -57,11 +57,6 @@ type configFile struct {
 	DType         string          `json:"torch_dtype,omitempty"`
 }
 
-// SideFiles are the names of the small files that a model folder may hold beside config.json: those that make up a
-// tokenizer, and the settings for generation.
-var SideFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-	"merges.txt", "tokenizer.model", "chat_template.jinja", GenerationFile}
-
 // GenerationFile is where Hugging Face folders keep the settings for generation.
 const GenerationFile = "generation_config.json"
 
@@ -166,10 +161,10 @@ const (
 	maxSide   = 512 << 20 // as package tokenizer's
 )
 
-// readSide reads the SideFiles that a folder holds.
+// readSide reads the checkpoints.SideFiles that a folder holds.
 func readSide(dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, name := range SideFiles {
+	for _, name := range checkpoints.SideFiles {
 		limit := maxSide
 		if name == GenerationFile {
 			limit = maxConfig

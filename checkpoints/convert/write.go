@@ -13,7 +13,6 @@ import (
 	"slices"
 
 	"svae/checkpoints"
-	"svae/sllm"
 )
 
 // Write writes the target: a folder or file appears whole, under its name, or not at all. progress, which may be nil, is told
@@ -99,7 +98,7 @@ func (t *Target) Writable(source ...string) error {
 	if err != nil {
 		return err
 	}
-	ours := append([]string{"config.json", checkpoints.ManifestName}, sllm.SideFiles...)
+	ours := append([]string{"config.json", checkpoints.ManifestName}, checkpoints.SideFiles...)
 	for _, e := range es {
 		if !e.Type().IsRegular() || !weightsName.MatchString(e.Name()) && !slices.Contains(ours, e.Name()) {
 			return fmt.Errorf("%s: holds %s, which is not a converted model's (give another DST)", dst, e.Name())

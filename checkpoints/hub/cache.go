@@ -26,6 +26,8 @@ func cacheOf(root, repo string) cache {
 
 func (c cache) blob(sum string) string { return filepath.Join(c.dir, "blobs", sum) }
 
+func (c cache) part(sum string) string { return c.blob(sum) + ".part" }
+
 func (c cache) snapshot(commit string) string { return filepath.Join(c.dir, "snapshots", commit) }
 
 func (c cache) refFile(rev string) string {
@@ -118,6 +120,17 @@ func copyFile(dst, src string) error {
 func has(path string, size int64) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Size() == size
+}
+
+// held returns the bytes of a file that are there, whole or in part.
+func (c cache) held(commit, name, sum string, size int64) int64 {
+	if has(filepath.Join(c.snapshot(commit), filepath.FromSlash(name)), size) || has(c.blob(sum), size) {
+		return size
+	}
+	if info, err := os.Stat(c.part(sum)); err == nil && info.Mode().IsRegular() && info.Size() <= size {
+		return info.Size()
+	}
+	return 0
 }
 
 // filesIn lists the files of a snapshot whose contents are there, with slashes.

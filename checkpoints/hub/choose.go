@@ -6,20 +6,20 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"svae/checkpoints"
 )
 
-// companions are the files beside the weights that a conversion reads.
-var companions = []string{"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-	"special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}
-
-// usual are the names under which a repository holds its weights, best first.
-var usual = []string{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"}
+// configFile holds what a model is.
+const configFile = "config.json"
 
 // A choice is what is wanted of a repository.
 type choice struct {
-	weights string   // the file of the weights, or their index
+	weights string   // the file of the weights, their index, or the first of their parts
+	parts   []string // of a split GGUF model, the first among them
 	beside  []string // other files
 	single  bool     // weights is what the caller opens, not its folder
 }
@@ -35,8 +35,19 @@ func choose(r reference, names []string) (choice, error) {
 	} else if !slices.Contains(names, r.file) {
 		return c, fmt.Errorf("%s: the repository has no file %s at revision %s%s", r.repo, r.file, r.rev, offer(r, names))
 	}
+	parts, no := checkpoints.SplitParts(c.weights)
+	if no != 0 {
+		first := reference{repo: r.repo, file: parts[0], rev: r.rev}
+		return c, fmt.Errorf("%s: part %d of %d of a model (name the first, %s)", r, no+1, len(parts), first)
+	}
+	for _, name := range parts {
+		if !slices.Contains(names, name) {
+			return c, fmt.Errorf("%s: a model in %d parts, and the repository has no %s at revision %s", r.repo, len(parts), name, r.rev)
+		}
+	}
+	c.parts = parts
 	dir := path.Dir(c.weights)
-	for _, name := range companions {
+	for _, name := range append([]string{configFile}, checkpoints.SideFiles...) {
 		if name = path.Join(dir, name); name != c.weights && slices.Contains(names, name) {
 			c.beside = append(c.beside, name)
 		}
@@ -44,24 +55,53 @@ func choose(r reference, names []string) (choice, error) {
 	return c, nil
 }
 
-// chooseWeights takes the first of the usual names, else the only file that may hold weights.
+// chooseWeights takes the first of the usual names, else the only file, or the only split GGUF model, that may hold weights.
 func chooseWeights(r reference, names []string) (name string, single bool, err error) {
-	for _, name := range usual {
+	for _, name := range checkpoints.WeightFiles {
 		if slices.Contains(names, name) {
 			return name, false, nil
 		}
 	}
 	for _, exts := range [][]string{{".gguf"}, {".safetensors", ".pth", ".pt", ".bin"}} {
-		switch found := withExt(names, exts...); len(found) {
-		case 0:
-		case 1:
-			return found[0], true, nil
-		default:
+		found := withExt(names, exts...)
+		if len(found) == 0 {
+			continue
+		}
+		parts, _ := checkpoints.SplitParts(found[0])
+		other := slices.ContainsFunc(found, func(name string) bool { return !slices.Contains(parts, name) })
+		switch {
+		case len(parts) > 1 && !other:
+			return parts[0], false, nil
+		case len(found) > 1:
 			return "", false, fmt.Errorf("%s: several files may hold the weights%s", r.repo, offer(r, names))
 		}
+		return found[0], true, nil
 	}
 	return "", false, fmt.Errorf("%s: the repository holds no weights at revision %s (want %s, or a .gguf, .safetensors, .pth or .pt file)",
-		r.repo, r.rev, strings.Join(usual, ", "))
+		r.repo, r.rev, strings.Join(checkpoints.WeightFiles, ", "))
+}
+
+// result returns what the caller opens.
+func (c choice) result(dir string) string {
+	if c.single {
+		return filepath.Join(dir, filepath.FromSlash(c.weights))
+	}
+	return dir
+}
+
+// indexed says that the weights are shards which an index names. An index is any file that ends in .index.json.
+func (c choice) indexed() bool { return strings.HasSuffix(c.weights, ".index.json") }
+
+// all returns all files of the weights. index is where their index lies, if they have one.
+func (c choice) all(index string) ([]string, error) {
+	switch {
+	case c.parts != nil:
+		return c.parts, nil
+	case c.indexed():
+		names, err := shards(c.weights, index)
+		return append([]string{c.weights}, names...), err
+	}
+	return []string{c.weights}, nil
 }
 
 // withExt returns the names in the top folder that end in one of exts.
@@ -79,7 +119,10 @@ func withExt(names []string, exts ...string) []string {
 // offer lists the files of which the user may name one.
 func offer(r reference, names []string) string {
 	const most = 40
-	found := withExt(names, ".gguf", ".safetensors", ".pth", ".pt", ".bin")
+	found := slices.DeleteFunc(withExt(names, ".gguf", ".safetensors", ".pth", ".pt", ".bin"), func(name string) bool {
+		_, no := checkpoints.SplitParts(name)
+		return no > 0
+	})
 	if len(found) == 0 {
 		return ""
 	}
@@ -90,12 +133,8 @@ func offer(r reference, names []string) string {
 	return fmt.Sprintf(": %s%s (%s%s/FILE picks one)", strings.Join(found, ", "), left, Prefix, r.repo)
 }
 
-// shards returns the files that an index on disk names, in the index's folder of the repository. An index is any file that
-// ends in .index.json; other files have no shards.
+// shards returns the files that an index on disk names, in the index's folder of the repository.
 func shards(weights, onDisk string) ([]string, error) {
-	if !strings.HasSuffix(weights, ".index.json") {
-		return nil, nil
-	}
 	f, err := os.Open(onDisk)
 	if err != nil {
 		return nil, err
@@ -115,7 +154,7 @@ func shards(weights, onDisk string) ([]string, error) {
 		err = fmt.Errorf("no weight_map")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: not an index of shards: %w", onDisk, err)
+		return nil, fmt.Errorf("%s: not an index of shards: %w", onDisk, plain{err})
 	}
 	seen := map[string]bool{}
 	var names []string
@@ -124,7 +163,7 @@ func shards(weights, onDisk string) ([]string, error) {
 			continue
 		}
 		if !localName(name) || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("%s: shard %q is not the name of a file in the same folder", onDisk, clip(name))
+			return nil, fmt.Errorf("%s: shard %s is not the name of a file in the same folder", onDisk, quote(name))
 		}
 		seen[name] = true
 		if names = append(names, path.Join(path.Dir(weights), name)); len(names) > maxShards {

@@ -20,7 +20,7 @@ import (
 // file brings one file of a commit into the cache and returns its path in the snapshot.
 func (s *session) file(ctx context.Context, commit string, f sibling) (string, error) {
 	if !localName(f.Name) {
-		return "", fmt.Errorf("%s: %q is not a name for a file", s.ref.repo, clip(f.Name))
+		return "", fmt.Errorf("%s: %s is not a name for a file", s.ref.repo, quote(f.Name))
 	}
 	sum, size, err := s.contents(ctx, commit, f)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *session) file(ctx context.Context, commit string, f sibling) (string, e
 	}
 	defer unlock()
 	if !has(s.cache.blob(sum), size) {
-		d := &download{s: s, name: f.Name, path: s.path(commit, f.Name), part: s.cache.blob(sum) + ".part", sum: sum, size: size}
+		d := &download{s: s, name: f.Name, path: s.path(commit, f.Name), part: s.cache.part(sum), sum: sum, size: size}
 		if err := d.run(ctx); err != nil {
 			return "", err
 		}
@@ -181,11 +181,11 @@ func (d *download) attempt(ctx context.Context) error {
 		}
 	case http.StatusPartialContent:
 		if want := fmt.Sprintf("bytes %d-%d/%d", d.n, d.size-1, d.size); r.Header.Get("Content-Range") != want {
-			return d.anew(fmt.Sprintf("the server sends %q, not %q", clip(r.Header.Get("Content-Range")), want))
+			return d.anew(fmt.Sprintf("the server sends %s, not %q", quote(r.Header.Get("Content-Range")), want))
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		if d.n == 0 {
-			return fmt.Errorf("%s: %s answers %s", d.what(), origin(r.Request.URL), r.Status)
+			return fmt.Errorf("%s: %s", d.what(), r.answers())
 		}
 		return d.anew("the server refuses to go on from where the download had ended")
 	default:
@@ -202,10 +202,19 @@ func (d *download) anew(why string) error {
 	return &transient{err: fmt.Errorf("%s: %s", d.what(), why)}
 }
 
-// append writes an answer's body behind what is there.
+// append writes an answer's body behind what is there. An answer that never falls silent and yet brings next to nothing is
+// given up.
 func (d *download) append(ctx context.Context, r *response, heard func()) error {
 	buf := make([]byte, 256<<10)
+	begin, had := time.Now(), d.n
 	for {
+		if time.Since(begin) >= d.s.o.window {
+			if d.n-had < progress {
+				return &transient{err: fmt.Errorf("%s: %s sent %d bytes in %s, less than %d: too slow", d.what(), origin(r.Request.URL), d.n-had,
+					d.s.o.window, progress)}
+			}
+			begin, had = time.Now(), d.n
+		}
 		n, err := r.Body.Read(buf)
 		heard()
 		if int64(n) > d.size-d.n {
@@ -232,7 +241,7 @@ func (d *download) append(ctx context.Context, r *response, heard func()) error 
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return &transient{err: fmt.Errorf("%s: the connection to %s broke at byte %d of %d: %w", d.what(), origin(r.Request.URL), d.n, d.size, err)}
+			return &transient{err: fmt.Errorf("%s: the connection to %s broke at byte %d of %d: %w", d.what(), origin(r.Request.URL), d.n, d.size, plain{err})}
 		}
 	}
 }

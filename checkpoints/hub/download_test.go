@@ -189,6 +189,67 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// A server that is never silent and never done is given up; what came stays.
+func TestTrickle(t *testing.T) {
+	h, repo, o := start(t)
+	o.stall, o.window = time.Second, 60*time.Millisecond
+	h.hook = func(host string, w http.ResponseWriter, r *http.Request) bool {
+		if host != "cdn" {
+			return false
+		}
+		data, from := repo.files["model.safetensors"], 0
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(data)-1, len(data)))
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		for ; from < len(data) && r.Context().Err() == nil; from++ {
+			w.Write(data[from : from+1])
+			w.(http.Flusher).Flush()
+			time.Sleep(5 * time.Millisecond)
+		}
+		return true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := Fetch(ctx, "hf:o/m", o)
+	if err == nil || !strings.Contains(err.Error(), "less than 1048576: too slow (gave up after 5 attempts") {
+		t.Errorf("Fetch: %v", err)
+	}
+	h.mu.Lock()
+	h.hook = nil
+	h.mu.Unlock()
+	h.asked("")
+	same(t, fetch(t, "hf:o/m", o), repo, "model.safetensors")
+	if l := h.asked(" cdn "); len(l) != 1 || !strings.Contains(l[0], "range=bytes=") {
+		t.Errorf("asked for %q", l)
+	}
+}
+
+// A server that brings enough in every window is not too slow, however long it takes.
+func TestSteady(t *testing.T) {
+	h, repo, o := start(t)
+	o.window = 150 * time.Millisecond
+	h.hook = func(host string, w http.ResponseWriter, r *http.Request) bool {
+		data := repo.files["model.safetensors"]
+		if host != "cdn" {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		for len(data) > 0 {
+			n := min(len(data), 512<<10)
+			w.Write(data[:n])
+			w.(http.Flusher).Flush()
+			data = data[n:]
+			time.Sleep(40 * time.Millisecond)
+		}
+		return true
+	}
+	same(t, fetch(t, "hf:o/m", o), repo, "model.safetensors")
+	if l := h.asked(" cdn "); len(l) != 1 {
+		t.Errorf("asked for %q", l)
+	}
+}
+
 // Two at once: each blob comes once.
 func TestTogether(t *testing.T) {
 	h, repo, o := start(t)
@@ -225,6 +286,7 @@ func TestKilled(t *testing.T) {
 	data := repo.files["model.safetensors"]
 	const sent = 2 << 20
 	release := make(chan struct{})
+	h.mu.Lock()
 	h.hook = func(host string, w http.ResponseWriter, r *http.Request) bool {
 		if host != "cdn" {
 			return false
@@ -235,6 +297,7 @@ func TestKilled(t *testing.T) {
 		<-release
 		return true
 	}
+	h.mu.Unlock()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
 	cmd.Env = append(os.Environ(), "HUB_TEST_ENDPOINT="+h.URL, "HUB_TEST_CACHE="+o.Cache)
 	if err := cmd.Start(); err != nil {

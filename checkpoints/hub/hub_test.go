@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,9 @@ func refuses(t *testing.T, ref string, o Options, want ...string) error {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("Fetch(%s): %v\nwant %q in it", ref, err, w)
 		}
+	}
+	if strings.ContainsFunc(err.Error(), func(c rune) bool { return !strconv.IsPrint(c) }) {
+		t.Errorf("Fetch(%s): the error holds what a terminal obeys: %q", ref, err)
 	}
 	for _, secret := range []string{"hf_secret", "Signature", "\n"} {
 		if strings.Contains(err.Error(), secret) {
@@ -177,6 +181,11 @@ func TestFetchEnvironment(t *testing.T) {
 	os.Remove(filepath.Join(dir, "model.safetensors"))
 	refuses(t, "hf:o/m", Options{}, "weights")
 	t.Setenv("HF_HUB_OFFLINE", "")
+	if err := os.WriteFile(filepath.Join(home, "token"), []byte("hf_secret\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, "hf:o/m", Options{}, "characters", filepath.Join(home, "token"))
+	os.Remove(filepath.Join(home, "token"))
 	t.Setenv("HF_TOKEN", "two\nlines")
 	refuses(t, "hf:o/m", Options{}, "HF_TOKEN")
 	t.Setenv("HF_TOKEN", "")
@@ -212,13 +221,29 @@ func TestChoose(t *testing.T) {
 			[]string{"m-1.safetensors", "m-2.safetensors", "pytorch_model.bin.index.json"}, "", ""},
 		{"one gguf", "hf:o/m", files("a.Q8_0.gguf", "config.json", "b.bin"), []string{"a.Q8_0.gguf", "config.json"}, "a.Q8_0.gguf", ""},
 		{"two gguf", "hf:o/m", files("b.gguf", "a.gguf"), nil, "", "several files may hold the weights: a.gguf, b.gguf (hf:o/m/FILE picks one)"},
+		{"split gguf", "hf:o/m", files("a-00001-of-00003.gguf", "a-00002-of-00003.gguf", "a-00003-of-00003.gguf", "tokenizer.json", "b.bin"),
+			[]string{"a-00001-of-00003.gguf", "a-00002-of-00003.gguf", "a-00003-of-00003.gguf", "tokenizer.json"}, "", ""},
+		{"split gguf, named", "hf:o/m/a-00001-of-00002.gguf", files("a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "b.gguf"),
+			[]string{"a-00001-of-00002.gguf", "a-00002-of-00002.gguf"}, "a-00001-of-00002.gguf", ""},
+		{"split gguf, in a folder", "hf:o/m/q/a-00001-of-00002.gguf", files("q/a-00001-of-00002.gguf", "q/a-00002-of-00002.gguf", "q/a-00003-of-00003.gguf"),
+			[]string{"q/a-00001-of-00002.gguf", "q/a-00002-of-00002.gguf"}, "q/a-00001-of-00002.gguf", ""},
+		{"split gguf of one part", "hf:o/m", files("a-00001-of-00001.gguf"), []string{"a-00001-of-00001.gguf"}, "a-00001-of-00001.gguf", ""},
+		{"second part named", "hf:o/m/a-00002-of-00002.gguf@" + testCommit, files("a-00001-of-00002.gguf", "a-00002-of-00002.gguf"), nil, "",
+			"part 2 of 2 of a model (name the first, hf:o/m/a-00001-of-00002.gguf@" + testCommit + ")"},
+		{"missing part", "hf:o/m", files("a-00001-of-00003.gguf", "a-00003-of-00003.gguf"), nil, "",
+			"a model in 3 parts, and the repository has no a-00002-of-00003.gguf at revision main"},
+		{"missing part, named", "hf:o/m/a-00001-of-00002.gguf", files("a-00001-of-00002.gguf"), nil, "", "no a-00002-of-00002.gguf"},
+		{"only the second part", "hf:o/m", files("a-00002-of-00002.gguf"), nil, "", "no a-00001-of-00002.gguf"},
+		{"two split models", "hf:o/m", files("a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf"), nil, "",
+			"several files may hold the weights: a-00001-of-00002.gguf, b-00001-of-00002.gguf (hf:o/m/FILE picks one)"},
 		{"named", "hf:o/m/b.gguf", files("b.gguf", "a.gguf", "model.safetensors"), []string{"b.gguf"}, "b.gguf", ""},
 		{"in a folder", "hf:o/m/q/b.gguf@" + testCommit, files("q/b.gguf", "q/config.json", "config.json"), []string{"q/b.gguf", "q/config.json"}, "q/b.gguf", ""},
 		{"one pth", "hf:o/m", files("SVAE.pth", "README.md"), []string{"SVAE.pth"}, "SVAE.pth", ""},
 		{"none", "hf:o/m", files("README.md", "model.onnx"), nil, "", "holds no weights at revision main"},
 		{"not there", "hf:o/m/c.gguf", files("a.gguf"), nil, "", "has no file c.gguf at revision main: a.gguf"},
 		{"branch with a slash", "hf:o/m@refs/pr/1", files("model.safetensors"), []string{"model.safetensors"}, "", ""},
-		{"names that are not for files", "hf:o/m", files("../model.safetensors", "/etc/model.safetensors", "..", "a\\b.gguf"), nil, "", "holds no weights"},
+		{"names that are not for files", "hf:o/m", files("../model.safetensors", "/etc/model.safetensors", "..", "a\\b.gguf", "\x1b[2J.gguf", "\u009b2J.gguf", "\u202eab.gguf"), nil, "",
+			"holds no weights"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, repo, o := start(t)
@@ -265,9 +290,11 @@ func TestHostileListings(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"sha": "../../x", "siblings": []}`: "names no commit",
 		`{"siblings": []}`:                   "names no commit",
-		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "size": 1, "blobId": "../../../x"}]}`:          "no size and checksum",
-		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "lfs": {"sha256": "00", "size": 1}}]}`:         "no size and checksum",
-		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "size": -1, "blobId": "` + testCommit + `"}]}`: "no size and checksum",
+		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "size": 1, "blobId": "../../../x"}]}`:                                               "no size and checksum",
+		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "lfs": {"sha256": "00", "size": 1}}]}`:                                              "no size and checksum",
+		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "size": -1, "blobId": "` + testCommit + `"}]}`:                                      "no size and checksum",
+		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "size": 1099511627777, "blobId": "` + testCommit + `"}]}`:                           "announces 1099511627777 bytes, the limit",
+		`{"sha": "` + testCommit + `", "siblings": [{"rfilename": "model.safetensors", "lfs": {"sha256": "` + strings.Repeat("ab", 32) + `", "size": 9000000000000000}}]}`: "announces 9000000000000000 bytes, the limit",
 		`{"sha": "` + testCommit + `", "siblings": {}}`: "not a hub's",
 		`<html>`: "not a hub's",
 		`{"sha": "` + testCommit + `", "siblings": [` + strings.Repeat("{},", maxFiles) + `{}]}`: "more than 100000 files",
@@ -397,5 +424,80 @@ func TestRedirects(t *testing.T) {
 	refuses(t, "hf:o/m", o, "names no commit")
 	if l := h.asked("hf_secret"); len(l) != 1 || strings.Contains(l[0], "/back") {
 		t.Errorf("the token went to %q", l)
+	}
+}
+
+// A file of a token that is there and cannot be read is not the same as none.
+func TestTokenFile(t *testing.T) {
+	h, repo, o := start(t)
+	file := filepath.Join(t.TempDir(), "token")
+	t.Setenv("HF_TOKEN_PATH", file)
+	same(t, fetch(t, "hf:o/m", o), repo, "config.json") // none
+	if err := os.Mkdir(file, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	h.asked("")
+	refuses(t, "hf:o/m", o, "read the token", file, "set HF_TOKEN")
+	o.Token = "hf_granted"
+	fetch(t, "hf:o/m", o) // the file is not needed
+	o.Token = ""
+	os.Remove(file)
+	if err := os.WriteFile(file, make([]byte, maxToken+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, "hf:o/m", o, "read the token", file, "more than 4096 bytes")
+	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
+		return // every file can be read
+	}
+	if err := os.Chmod(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, "hf:o/m", o, "read the token", file, "permission denied")
+}
+
+// What a server says must not move the cursor, retitle the window or hide text.
+func TestTerminal(t *testing.T) {
+	h, _, o := start(t)
+	var answer string
+	h.hook = func(host string, w http.ResponseWriter, r *http.Request) bool {
+		if host == "hub" && !strings.HasSuffix(r.URL.Path, "/model.safetensors") == strings.Contains(answer, "Content-Range") {
+			return false
+		}
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return true
+		}
+		fmt.Fprint(c, answer)
+		c.Close()
+		return true
+	}
+	const osc = "\x1b]0;mine\x07\r\u009b2J\u202e"
+	for _, c := range []struct{ answer, want string }{
+		{"HTTP/1.1 418 " + osc + "\r\nContent-Length: 0\r\n\r\n", "answers 418 I'm a teapot"},
+		{"HTTP/1.1 599 " + osc + "\r\nContent-Length: 0\r\n\r\n", "answers 599 (gave up"},
+		{"HTTP/1.1 200 OK\r\nno colon " + osc + "\r\n\r\n", `\x1b]0;mine`},
+		{"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a\u009bb.invalid/\r\n\r\n", ""},
+		{"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[::1%25\u009b]:1/\r\n\r\n", ""},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno colon " + osc + "\r\n\r\n", `\x1b]0;mine`},
+		{"HTTP/1.1 206 Partial\r\nContent-Length: 0\r\nContent-Range: \u009b2J\u202e\r\n\r\n", "the server sends"},
+	} {
+		answer = c.answer
+		refuses(t, "hf:o/m", o, c.want)
+	}
+}
+
+func TestClip(t *testing.T) {
+	for in, want := range map[string]string{
+		`plain "text" of \ größe 模型 'it'`: `plain "text" of \ größe 模型 'it'`,
+		"\x1b[31m\r\n\x07\x00\x7f":        `\x1b[31m\r\n\a\x00\x7f`,
+		"a\u009bb\u202ec\u2028":           `a\u009bb\u202ec\u2028`,
+		"bad \xff utf-8":                  "bad ? utf-8",
+		strings.Repeat("é", 150):          strings.Repeat("é", 100) + "...",
+		"x" + strings.Repeat("é", 150):    "x" + strings.Repeat("é", 99) + "?...",
+	} {
+		if got := clip(in); got != want {
+			t.Errorf("clip(%q) = %q, want %q", in, got, want)
+		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Prefix begins every reference.
@@ -42,14 +44,14 @@ func parse(s string) (reference, error) {
 	}
 	for _, p := range parts[:min(2, len(parts))] {
 		if !repoPart.MatchString(p) || strings.Contains(p, "--") || strings.Contains(p, "..") {
-			return r, fmt.Errorf("%q names no repository %s", clip(s), form)
+			return r, fmt.Errorf("%s names no repository %s", quote(s), form)
 		}
 	}
 	switch {
 	case len(parts) == 3 && !localName(r.file):
-		return r, fmt.Errorf("%q: %q is not a path in a repository %s", clip(s), clip(r.file), form)
+		return r, fmt.Errorf("%s: %s is not a path in a repository %s", quote(s), quote(r.file), form)
 	case !revision.MatchString(r.rev) || !localName(r.rev):
-		return r, fmt.Errorf("%q: %q is not a branch, tag or commit %s", clip(s), clip(r.rev), form)
+		return r, fmt.Errorf("%s: %s is not a branch, tag or commit %s", quote(s), quote(r.rev), form)
 	}
 	return r, nil
 }
@@ -65,16 +67,39 @@ func (r reference) String() string {
 	return s
 }
 
-// localName reports whether a path with slashes stays inside the folder that it is joined to, on every system.
+// localName reports whether a path with slashes stays inside the folder that it is joined to, on every system, and can be
+// shown.
 func localName(name string) bool {
 	return len(name) <= 1024 && fs.ValidPath(name) && name != "." && filepath.IsLocal(filepath.FromSlash(name)) &&
-		!strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`\:`, c) })
+		!strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsGraphic(c) || strings.ContainsRune(`\:`, c) })
 }
 
-// clip makes text from outside fit for a message: short, and on one line.
+// quote makes text from outside fit for a message: short, in quotes, and nothing in it that a terminal obeys.
+func quote(s string) string { return strconv.Quote(cut(s)) }
+
+// clip does as quote, without quotes. What prints stays as it is.
 func clip(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "..."
+	var b strings.Builder
+	for _, c := range strings.ToValidUTF8(cut(s), "?") {
+		if strconv.IsPrint(c) {
+			b.WriteRune(c)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(c), "'"))
+		}
 	}
-	return strings.ToValidUTF8(s, "?")
+	return b.String()
 }
+
+func cut(s string) string {
+	const most = 200
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "?") + "..."
+	}
+	return s
+}
+
+// plain is an error whose text comes from outside in part.
+type plain struct{ error }
+
+func (p plain) Error() string { return clip(p.error.Error()) }
+func (p plain) Unwrap() error { return p.error }

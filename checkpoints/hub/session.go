@@ -158,7 +158,12 @@ func (r *response) note() {
 }
 
 // origin is what may be shown of an address: no path or query, which may hold a signature.
-func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
+func origin(u *url.URL) string { return clip(u.Scheme + "://" + u.Host) }
+
+// answers says who gave which status. The server's own words for it are left out.
+func (r *response) answers() string {
+	return strings.TrimSpace(fmt.Sprintf("%s answers %d %s", origin(r.Request.URL), r.StatusCode, http.StatusText(r.StatusCode)))
+}
 
 // unreachable explains why there was no answer.
 func (s *session) unreachable(ctx context.Context, u *url.URL, err error) error {
@@ -172,7 +177,11 @@ func (s *session) unreachable(ctx context.Context, u *url.URL, err error) error 
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	err = fmt.Errorf("cannot reach %s: %w; download %s elsewhere and give the folder", origin(u), err, s.ref.repo)
+	wayOut := fmt.Sprintf("download %s elsewhere and give the folder", s.ref.repo)
+	if _, e := s.cache.find(s.ref); e == nil {
+		wayOut = "HF_HUB_OFFLINE=1 takes the copy in the cache"
+	}
+	err = fmt.Errorf("cannot reach %s: %w; %s", origin(u), plain{err}, wayOut)
 	var dial *net.OpError
 	if !s.reached && errors.As(err, &dial) && dial.Op == "dial" {
 		return err // no network: asking again would only take time
@@ -183,7 +192,7 @@ func (s *session) unreachable(ctx context.Context, u *url.URL, err error) error 
 // refused explains an answer that is not a success.
 func (s *session) refused(r *response, what string) error {
 	page := s.o.Endpoint + "/" + s.ref.repo
-	said := fmt.Sprintf("%s answers %s", origin(r.Request.URL), r.Status)
+	said := r.answers()
 	code := r.Header.Get("X-Error-Code")
 	switch status := r.StatusCode; {
 	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status == http.StatusTooEarly || status >= 500:
@@ -319,7 +328,7 @@ func (s *session) json(ctx context.Context, path string, v any) error {
 			return fmt.Errorf("%s: the answer about %s exceeds %d bytes", s.o.Endpoint, s.ref.repo, maxListing)
 		}
 		if err := json.Unmarshal(data, v); err != nil {
-			return fmt.Errorf("%s: the answer about %s is not a hub's: %w (check HF_ENDPOINT)", s.o.Endpoint, s.ref.repo, err)
+			return fmt.Errorf("%s: the answer about %s is not a hub's: %w (check HF_ENDPOINT)", s.o.Endpoint, s.ref.repo, plain{err})
 		}
 		return nil
 	})
@@ -352,6 +361,9 @@ func (s *session) contents(ctx context.Context, commit string, f sibling) (sum s
 			sum, size = r.sum, r.size
 			return nil
 		})
+	}
+	if err == nil && size > maxFile {
+		return "", 0, fmt.Errorf("%s/%s: the server announces %d bytes, the limit of a file is %d", s.ref.repo, f.Name, size, int64(maxFile))
 	}
 	if err == nil && (size < 0 || !sha256Sum.MatchString(sum) && !gitSum.MatchString(sum)) {
 		err = fmt.Errorf("%s/%s: the server gives no size and checksum (check HF_ENDPOINT)", s.ref.repo, f.Name)

@@ -76,6 +76,9 @@ func convertModel(c *cli.Context) error {
 	if err := t.Writable(); err != nil { // before a download
 		return err
 	}
+	if hub.IsRef(c.Args().First()) && c.Bool("dry-run") {
+		return listSource(c)
+	}
 	src, err := fetch(c, c.Args().First())
 	if err != nil {
 		return err
@@ -116,14 +119,53 @@ func convertModel(c *cli.Context) error {
 	return nil
 }
 
-// fetch downloads a source that lies on a hub; any other path stays what it is.
+// fetch downloads a source that lies on a hub; any other path stays what it is. A model that is not known is refused before
+// its weights are downloaded.
 func fetch(c *cli.Context, src string) (string, error) {
-	if !strings.HasPrefix(src, "hf:") {
+	if !hub.IsRef(src) {
 		return src, nil
 	}
 	b := newBar(c, "downloading")
 	defer b.done()
-	return hub.Fetch(c.Context, src, hub.Options{Progress: func(_ string, done, total int64) { b.set(done, total) }})
+	return hub.Fetch(c.Context, src, hub.Options{Check: known, Progress: func(_ string, done, total int64) { b.set(done, total) }})
+}
+
+// known refuses the folder of a model whose config.json this program cannot run.
+func known(dir string) error {
+	_, err := sllm.ReadConfig(dir)
+	return err
+}
+
+// listSource prints what would be downloaded. What would be written the weights' headers say, which are not there yet.
+func listSource(c *cli.Context) error {
+	files, err := hub.List(c.Context, c.Args().First(), hub.Options{Check: known})
+	if err != nil {
+		return err
+	}
+	type file struct {
+		Name   string `json:"name"`
+		Bytes  int64  `json:"bytes"`
+		Cached int64  `json:"cached"`
+	}
+	var list []file
+	var bytes, left int64
+	for _, f := range files {
+		list = append(list, file{f.Name, f.Size, f.Cached})
+		bytes, left = bytes+f.Size, left+f.Size-f.Cached
+	}
+	if c.Bool("json") {
+		return printJSON(c, map[string]any{"source": c.Args().First(), "files": list, "bytes": bytes, "to_download": left})
+	}
+	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "FILE\tBYTES\tIN THE CACHE\n")
+	for _, f := range list {
+		fmt.Fprintf(tw, "%s\t%d\t%d\n", printable(f.Name), f.Bytes, f.Cached)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "would download %d of %d bytes; once they are there, --dry-run says what would be written\n", left, bytes)
+	return err
 }
 
 // warn says what a reader of the source should know.

@@ -22,7 +22,7 @@ func gitSum(b []byte) string {
 // TestHubSource: a model is converted from a server that speaks the hub's paths, once downloaded also without one.
 func TestHubSource(t *testing.T) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
-	requests := 0
+	weights := 0 // requests
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/models/me/tiny/revision/main", func(w http.ResponseWriter, r *http.Request) {
 		es, err := os.ReadDir("demo/base")
@@ -40,7 +40,9 @@ func TestHubSource(t *testing.T) {
 		json.NewEncoder(w).Encode(map[string]any{"sha": commit, "siblings": files})
 	})
 	mux.HandleFunc("/me/tiny/resolve/"+commit+"/{file}", func(w http.ResponseWriter, r *http.Request) {
-		requests++
+		if strings.HasSuffix(r.PathValue("file"), ".bin") {
+			weights++
+		}
 		b, err := os.ReadFile(filepath.Join("demo/base", r.PathValue("file")))
 		if err != nil {
 			t.Error(err)
@@ -57,14 +59,20 @@ func TestHubSource(t *testing.T) {
 		code := run(append([]string{"svae", "convert", "hf:me/tiny", filepath.Join(dir, name)}, more...), &out, &errs)
 		return code, out.String() + errs.String()
 	}
+	if code, said := convert("a", "--dry-run"); code != 0 || !strings.Contains(said, "pytorch_model.bin") || !strings.Contains(said, "would download 4026472 of") {
+		t.Fatalf("exit %d: %s", code, said)
+	}
+	if weights > 0 {
+		t.Error("a dry run downloads weights")
+	}
 	if code, said := convert("a", "--verify"); code != 0 || !strings.Contains(said, "weights are equal") {
 		t.Fatalf("exit %d: %s", code, said)
 	}
-	if requests == 0 {
+	if weights == 0 {
 		t.Error("nothing was downloaded")
 	}
 	s.Close()
-	if code, said := convert("b"); code != 1 || !strings.Contains(said, "cannot reach "+s.URL) || strings.Count(said, "\n") != 1 {
+	if code, said := convert("b"); code != 1 || !strings.Contains(said, "cannot reach "+s.URL) || !strings.Contains(said, "HF_HUB_OFFLINE=1 takes the copy") || strings.Count(said, "\n") != 1 {
 		t.Errorf("without a server: exit %d: %s", code, said)
 	}
 	t.Setenv("HF_HUB_OFFLINE", "1")
