@@ -174,9 +174,18 @@ func TestFamilyLogits(t *testing.T) {
 				}
 				return checkpoints.FromFloat32(name, shape, make([]float32, n))
 			}
+			head := func(change float32) checkpoints.Named {
+				table, _ := x.Get("w." + f.LM.EmbedName())
+				v := values(t, table)
+				v[len(v)-1] += change
+				return checkpoints.FromFloat32("lm_head.weight", table.Shape, v)
+			}
+			if _, err := Load(x.folder("w.", "config", nil, head(1)), cpu.New()); err == nil || !strings.Contains(err.Error(), "tie_word_embeddings: false") {
+				t.Errorf("a tied head that is not the table: %v", err)
+			}
 			inner := load(t, x.folder("w.", "config", func(name string) string {
 				return strings.TrimPrefix(strings.TrimPrefix(name, "model."), "transformer.")
-			}, zeros("lm_head.weight", f.LM.VocabSize, f.LM.EmbedSize()), zeros("h.0.attn.bias", 1, 1, 24, 24), zeros("h.0.attn.masked_bias"),
+			}, head(0), zeros("h.0.attn.bias", 1, 1, 24, 24), zeros("h.0.attn.masked_bias"),
 				zeros("layers.0.self_attn.rotary_emb.inv_freq", 4), zeros("decoder.version", 1)), cpu.New())
 			equal(t, "logits from the inner module's names", logits(t, inner, x.ids), all)
 		}

@@ -1,6 +1,7 @@
 package sllm
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,17 @@ const (
 	KindVAE  Kind = "svae" // a sentence autoencoder
 	KindSLLM Kind = "sllm" // a sentence-level model
 )
+
+// what says it in words.
+func (k Kind) what() string {
+	switch k {
+	case KindVAE:
+		return "a sentence autoencoder"
+	case KindSLLM:
+		return "a sentence-level model"
+	}
+	return "a token-level model"
+}
 
 // Folder is a model in memory with what else its folder holds. A model folder is a Hugging Face folder: config.json,
 // model.safetensors and tokenizer files.
@@ -149,6 +161,7 @@ func ReadConfig(path string) (*Folder, error) {
 	if f.Raw, err = checkpoints.ReadSmall(filepath.Join(dir, "config.json"), maxConfig); err != nil {
 		return nil, err
 	}
+	f.Raw = bytes.TrimPrefix(f.Raw, []byte("\ufeff"))
 	if err := f.parse(); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}

@@ -7,9 +7,20 @@ import (
 )
 
 // Stops returns the tokens that end a text of a token-level model: the eos_token_id of config.json and of
-// generation_config.json, each a number or a list, as instruction-tuned models have more than one.
+// generation_config.json, each a number or a list, as instruction-tuned models have more than one. A config.json without that
+// key means the end mark that its family has by default; null means none.
 func (f *Folder) Stops() ([]int32, error) {
 	var stops []int32
+	add := func(ids ...int32) {
+		for _, id := range ids {
+			if id >= 0 && int(id) < f.Arch().VocabSize && !slices.Contains(stops, id) {
+				stops = append(stops, id)
+			}
+		}
+	}
+	if f.Raw == nil {
+		add(f.Arch().EOS)
+	}
 	for _, file := range []struct {
 		name string
 		text []byte
@@ -23,7 +34,11 @@ func (f *Folder) Stops() ([]int32, error) {
 		if err := json.Unmarshal(file.text, &c); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", f.Path, file.name, err)
 		}
-		if c.EOS == nil || string(c.EOS) == "null" {
+		switch {
+		case c.EOS == nil && file.name != GenerationFile:
+			add(f.Arch().EOS)
+			continue
+		case c.EOS == nil || string(c.EOS) == "null":
 			continue
 		}
 		var one int32
@@ -33,11 +48,7 @@ func (f *Folder) Stops() ([]int32, error) {
 		} else if err := json.Unmarshal(c.EOS, &list); err != nil {
 			return nil, fmt.Errorf("%s: %s: eos_token_id %.40s is neither a token id nor a list of them", f.Path, file.name, c.EOS)
 		}
-		for _, id := range list {
-			if id >= 0 && int(id) < f.Arch().VocabSize && !slices.Contains(stops, id) {
-				stops = append(stops, id)
-			}
-		}
+		add(list...)
 	}
 	return stops, nil
 }

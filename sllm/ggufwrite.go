@@ -1,8 +1,11 @@
 package sllm
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"svae/checkpoints"
@@ -53,18 +56,22 @@ func GGUFLayout(a *vae.Arch, ws []vae.Weight) []Stored {
 }
 
 // errNoGGUF is wrapped for a model that GGUF has no architecture for.
-var errNoGGUF = fmt.Errorf("llama.cpp has no architecture for it (write a model folder)")
+var errNoGGUF = errors.New("GGUF is not written for it (write a model folder)")
 
 // GGUF returns the header of a GGUF file that holds the model with its tokenizer, and the tensors that belong to the header:
 // the rotary factors of Llama 3.1. fileType is the format's general.file_type, 0 for F32, 1 for F16, 7 for Q8_0, 32 for BF16.
+// The error names what of the model the format has no place for.
 func (f *Folder) GGUF(tok *tokenizer.Tokenizer, fileType uint32) ([]checkpoints.KV, []*checkpoints.Tensor, error) {
 	a := &f.LM
 	arch := ggufArch(a)
 	switch {
 	case f.Kind != KindLM:
-		return nil, nil, fmt.Errorf("%s: a %s model: %w", f.Path, f.Kind, errNoGGUF)
+		return nil, nil, fmt.Errorf("%s: %s: %w", f.Path, f.Kind.what(), errNoGGUF)
 	case arch == "":
 		return nil, nil, fmt.Errorf("%s: model_type %q: %w", f.Path, a.ModelType, errNoGGUF)
+	}
+	if bad := ggufUnheld(a, arch); len(bad) > 0 {
+		return nil, nil, fmt.Errorf("%s: GGUF's architecture %s cannot hold %s (write a model folder)", f.Path, arch, strings.Join(bad, ", "))
 	}
 	kv := []checkpoints.KV{{Key: "general.architecture", Value: arch}, {Key: "general.name", Value: filepath.Base(f.Path)},
 		{Key: "general.file_type", Value: fileType}, {Key: "general.quantization_version", Value: uint32(2)}}
@@ -92,22 +99,132 @@ func (f *Folder) GGUF(tok *tokenizer.Tokenizer, fileType uint32) ([]checkpoints.
 			kv = append(kv, checkpoints.KV{Key: arch + ".rope.scaling.type", Value: "linear"})
 			real("rope.scaling.factor", s.Factor)
 		} else if s != nil {
-			fs := a.RopeFactors()
-			v := make([]float32, len(fs))
-			for i := range fs {
-				v[i] = float32(fs[i])
-			}
+			v := float32s(a.RopeFactors())
 			extra = append(extra, checkpoints.MemTensor(ropeFactors, []int{len(v)}, v))
 		}
 	}
+	words, err := f.ggufTokenizer(tok)
+	return append(kv, words...), extra, err
+}
+
+func float32s(v []float64) []float32 {
+	w := make([]float32, len(v))
+	for i := range v {
+		w[i] = float32(v[i])
+	}
+	return w
+}
+
+// ggufUnheld names what the architecture of a GGUF file has no key or tensor for, by the keys of config.json.
+func ggufUnheld(a *vae.Arch, arch string) (bad []string) {
+	add := func(is bool, format string, args ...any) {
+		if is {
+			bad = append(bad, fmt.Sprintf(format, args...))
+		}
+	}
+	number := func(key string, v float64) {
+		w := float64(float32(v))
+		add(math.IsInf(w, 0) || w == 0 && v != 0, "%s %v, which is no float32", key, v)
+	}
+	no := func(b *bool) bool { return b != nil && !*b }
+	if arch == "gpt2" {
+		add(a.Activation() != "gelu_pytorch_tanh", "activation_function %q", a.Activation())
+		add(no(a.EnableBias), "enable_bias false")
+		number("layer_norm_epsilon", a.NormEps())
+	} else {
+		add(a.Activation() != "silu", "hidden_act %q", a.Activation())
+		add(a.AttnBias && arch != "llama", "attention_bias")
+		add(a.MLPBias && arch != "llama", "mlp_bias")
+		number("rms_norm_eps", a.NormEps())
+		number("rope_theta", a.RopeTheta)
+		ropeUnheld(a, arch, add, number)
+	}
+	add(no(a.PreNorm), "do_layer_norm_before false")
+	add(no(a.NormAffine), "layer_norm_elementwise_affine false")
+	add(a.NoFinalNorm, "_remove_final_layer_norm")
+	add(a.EmbedSize() != a.HiddenSize, "word_embed_proj_dim %d", a.EmbedSize())
+	add(a.Sinusoid, "sinusoidal_positions")
+	return bad
+}
+
+// ropeUnheld is ggufUnheld of the scaling of rotary positions. Factors are stored without the parameters that they come from,
+// and only for Llama.
+func ropeUnheld(a *vae.Arch, arch string, add func(bool, string, ...any), number func(string, float64)) {
+	s := a.RopeScaling
+	if s == nil {
+		return
+	}
+	if s.Type == "linear" {
+		number("the rope scaling's factor", s.Factor)
+		return
+	}
+	b := *a
+	got, ok := llama3Scaling(float32s(a.RopeFactors()), float64(float32(a.RopeTheta)))
+	b.RopeScaling = &got
+	add(arch != "llama" || !ok || vae.SameArch(*a, b) != nil, "rope scaling of type %s (factor %v, low_freq_factor %v, high_freq_factor %v, "+
+		"original_max_position_embeddings %d)", s.Type, s.Factor, s.Low, s.High, s.Original)
+}
+
+// ggufTokenizer returns the entries of the tokenizer. The model's config says which tokens begin, end and pad a text.
+func (f *Folder) ggufTokenizer(tok *tokenizer.Tokenizer) ([]checkpoints.KV, error) {
+	a := &f.LM
 	keys, values, err := tok.GGUF()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
-	for i := range keys {
-		kv = append(kv, checkpoints.KV{Key: keys[i], Value: padVocabulary(keys[i], values[i], a.VocabSize)})
+	stops, err := f.ggufStops()
+	if err != nil {
+		return nil, err
 	}
-	return kv, extra, nil
+	ids := map[string]int32{ggufBOS: a.BOS, ggufEOS: a.EOS, ggufPAD: a.PAD, ggufEOM: -1, ggufEOT: -1}
+	switch len(stops) {
+	case 3:
+		ids[ggufEOM], ids[ggufEOT] = stops[1], stops[2]
+	case 2:
+		ids[ggufEOT] = stops[1]
+	}
+	var kv []checkpoints.KV
+	for i, key := range keys {
+		v := values[i]
+		switch key {
+		case ggufBOS, ggufEOS, ggufPAD:
+			continue
+		case "tokenizer.ggml.add_bos_token":
+			v = v == true && a.BOS >= 0
+		case "tokenizer.ggml.add_eos_token":
+			v = v == true && a.EOS >= 0
+		}
+		kv = append(kv, checkpoints.KV{Key: key, Value: padVocabulary(key, v, a.VocabSize)})
+	}
+	for _, key := range []string{ggufBOS, ggufEOS, ggufEOM, ggufEOT, ggufPAD} {
+		if ids[key] >= 0 {
+			kv = append(kv, checkpoints.KV{Key: key, Value: uint32(ids[key])})
+		}
+	}
+	return kv, nil
+}
+
+// ggufStops returns the tokens that end a text if a GGUF file can name them all: its eos_token_id first, and up to two more.
+// Otherwise there is only the first.
+func (f *Folder) ggufStops() ([]int32, error) {
+	stops, err := f.Stops()
+	if err != nil || f.LM.EOS < 0 {
+		return nil, err
+	}
+	if len(stops) > 3 || len(stops) == 0 || stops[0] != f.LM.EOS {
+		return []int32{f.LM.EOS}, nil
+	}
+	return stops, nil
+}
+
+// GGUFLostStops returns the tokens that end a text of the model, by [Folder.Stops], and that a GGUF file of it does not name.
+func (f *Folder) GGUFLostStops() ([]int32, error) {
+	held, err := f.ggufStops()
+	if err != nil {
+		return nil, err
+	}
+	stops, err := f.Stops()
+	return slices.DeleteFunc(stops, func(id int32) bool { return slices.Contains(held, id) }), err
 }
 
 // padVocabulary makes the lists of a vocabulary as long as the model's table: with tokens that are not used.

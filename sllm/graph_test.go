@@ -30,7 +30,7 @@ func tinyLlama() vae.Arch {
 
 func tinyGPT2() vae.Arch {
 	return vae.Arch{ModelType: "gpt2", HiddenSize: 16, NumLayers: 2, NumHeads: 4, NumKVHeads: 4, HeadDim: 4, VocabSize: 50, Positions: 60,
-		Tied: true, BOS: 2, EOS: 2, PAD: -1, FFNDim: 24, LayerNormEps: 1e-5}
+		Tied: true, BOS: 2, EOS: 2, PAD: -1, FFNDim: 24}
 }
 
 func tinyQwen3() vae.Arch {

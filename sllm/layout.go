@@ -1,7 +1,10 @@
 package sllm
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -60,24 +63,40 @@ func (f *Folder) Layout() []Stored {
 
 // Find finds every weight in a source, as a view where it is part of a tensor. A name may stand with or without its outer
 // prefix, as files written from the inner module have it. The error lists all tensors that are missing, mis-shaped, of a
-// type that cannot be read or left over. Those that no model needs may be left over: a tied head stored again, rotary
-// tables, GPT-2's masks.
+// type that cannot be read or left over. Those that no model needs may be left over: rotary tables, GPT-2's masks, and a tied
+// head stored again, which is compared with the embedding table. No other data are read.
 func Find(ws []vae.Weight, st []Stored, src *checkpoints.Weights) (map[string]*checkpoints.Tensor, error) {
-	return find(ws, st, src, needless, "the weights do not fit config.json")
+	spare := func(name string, found map[string]*checkpoints.Tensor) error {
+		switch {
+		case name == headName:
+			return spareHead(src, found)
+		case needless.MatchString(name):
+			return nil
+		}
+		return errUnexpected
+	}
+	return find(ws, st, src, spare, "the weights do not fit config.json")
 }
 
-// find is Find with a rule for what may be left over, and what its error begins with.
-func find(ws []vae.Weight, st []Stored, src *checkpoints.Weights, spare func(name string) bool, fault string) (map[string]*checkpoints.Tensor, error) {
-	byName := map[string]vae.Weight{}
+// errUnexpected says that a model has no use for a tensor.
+var errUnexpected = errors.New("unexpected")
+
+// find is Find with a rule for what may be left over beside what was found, and what its error begins with.
+func find(ws []vae.Weight, st []Stored, src *checkpoints.Weights, spare func(string, map[string]*checkpoints.Tensor) error,
+	fault string) (map[string]*checkpoints.Tensor, error) {
+	byName := make(map[string]vae.Weight, len(ws))
 	for _, w := range ws {
 		byName[w.Name] = w
 	}
-	found, used := map[string]*checkpoints.Tensor{}, map[string]bool{}
-	var bad []string
+	found, used, held := map[string]*checkpoints.Tensor{}, map[string]bool{}, map[string]bool{}
+	var bad, extra []string
 	for _, s := range st {
 		shape, err := s.shape(byName)
 		if err != nil {
 			return nil, err
+		}
+		for _, part := range s.Parts {
+			held[part] = true
 		}
 		name, t := lookUp(src, s.Name)
 		used[name] = true
@@ -86,6 +105,8 @@ func find(ws []vae.Weight, st []Stored, src *checkpoints.Weights, spare func(nam
 			bad = append(bad, fmt.Sprintf("missing %s %v", s.Name, shape))
 		case !slices.Equal(t.Shape, shape):
 			bad = append(bad, fmt.Sprintf("%s is %v, want %v", name, t.Shape, shape))
+		case checkpoints.F64 < t.DType && t.DType <= checkpoints.Bool:
+			bad = append(bad, fmt.Sprintf("%s holds integers (a quantised model is not read: give the one it was made from)", name))
 		case !t.DType.Numeric() || t.DType.Size() == 0 && !s.blocks(shape):
 			bad = append(bad, fmt.Sprintf("%s has the unsupported type %s", name, t.TypeName))
 		default:
@@ -93,33 +114,48 @@ func find(ws []vae.Weight, st []Stored, src *checkpoints.Weights, spare func(nam
 		}
 	}
 	for _, w := range ws {
-		if found[w.Name] == nil && !slices.ContainsFunc(st, func(s Stored) bool { return slices.Contains(s.Parts, w.Name) }) {
+		if !held[w.Name] {
 			bad = append(bad, "no tensor holds "+w.Name)
 		}
 	}
 	for _, name := range src.Names() {
-		if !used[name] && !spare(name) {
-			bad = append(bad, "unexpected "+name)
+		if used[name] {
+			continue
+		}
+		switch err := spare(name, found); {
+		case errors.Is(err, errUnexpected):
+			extra = append(extra, "unexpected "+name)
+		case err != nil:
+			bad = append(bad, err.Error())
 		}
 	}
-	if len(bad) == 0 {
+	if len(bad)+len(extra) == 0 {
 		return found, nil
 	}
-	const most = 20
-	n := len(bad)
-	if n > most {
-		bad = append(bad[:most], fmt.Sprintf("and %d more", n-most))
-	}
-	return nil, fmt.Errorf("%s: %s", fault, strings.Join(bad, "; "))
+	return nil, fmt.Errorf("%s: %s", fault, strings.Join(append(some(bad, 12), some(extra, 8)...), "; "))
 }
 
-// lookUp returns a tensor of a source by its name, with or without the outer prefix; nil if there is none.
+// some returns the first of a list, and how many more there are.
+func some(list []string, most int) []string {
+	if n := len(list); n > most {
+		return append(list[:most:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return list
+}
+
+// lookUp returns a tensor of a source by its name, with or without the outer prefix, or inside the module that training on
+// several cards or by a trainer puts around a model; nil if there is none.
 func lookUp(src *checkpoints.Weights, name string) (string, *checkpoints.Tensor) {
 	for _, prefix := range []string{"", "model.", "transformer."} {
 		if inner, ok := strings.CutPrefix(name, prefix); ok {
 			if t, ok := src.Get(inner); ok {
 				return inner, t
 			}
+		}
+	}
+	for _, outer := range []string{"module.", "model."} {
+		if t, ok := src.Get(outer + name); ok {
+			return outer + name, t
 		}
 	}
 	return "", nil
@@ -172,14 +208,70 @@ func (s Stored) split(t *checkpoints.Tensor, ws map[string]vae.Weight, found map
 	}
 }
 
-// needless says that no model needs the tensor of that name: one that is a copy of another or a table that is computed.
-func needless(name string) bool {
-	for _, suffix := range []string{"lm_head.weight", "rotary_emb.inv_freq", "decoder.version", ".attn.bias", ".attn.masked_bias", ropeFactors} {
-		if strings.HasSuffix(name, suffix) {
-			return true
+// needless matches the names of tensors that no model needs, with or without the outer prefix: tables that are computed, and
+// the number of a format.
+var needless = regexp.MustCompile(`^((model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|(model\.)?decoder\.version|` +
+	`(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)|` + regexp.QuoteMeta(ropeFactors) + `)$`)
+
+// headName is the name of a head that is not the embedding table.
+const headName = "lm_head.weight"
+
+// spareHead reports that the head of a file whose config.json ties it is not the embedding table, which would be used in its
+// place.
+func spareHead(src *checkpoints.Weights, found map[string]*checkpoints.Tensor) error {
+	var table *checkpoints.Tensor
+	for _, family := range vae.Families {
+		if t := found[(&vae.Arch{ModelType: family}).EmbedName()]; t != nil {
+			table = t
 		}
 	}
-	return false
+	head, _ := src.Get(headName)
+	if table == nil || found[headName] != nil {
+		return errUnexpected
+	}
+	const out = "although config.json ties them (tie_word_embeddings: false uses the head)"
+	switch {
+	case !slices.Equal(head.Shape, table.Shape):
+		return fmt.Errorf("%s is %v and %s %v, %s", headName, head.Shape, table.Name, table.Shape, out)
+	case !head.DType.Numeric():
+		return fmt.Errorf("%s has the unsupported type %s", headName, head.TypeName)
+	}
+	if slices.ContainsFunc(src.Tied(), func(names []string) bool {
+		return slices.Contains(names, headName) && slices.Contains(names, table.Name)
+	}) {
+		return nil
+	}
+	same, err := sameElements(head, table)
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return fmt.Errorf("%s differs from %s, %s", headName, table.Name, out)
+	}
+	return nil
+}
+
+// sameElements says that two matrices of one shape hold the same elements as float32, bit by bit. It holds some rows at a time.
+func sameElements(a, b *checkpoints.Tensor) (bool, error) {
+	rows, cols := a.Shape[0], a.Shape[1]
+	step := max(1, 1<<16/max(cols, 1))
+	x, y := make([]float32, min(step, rows)*cols), make([]float32, min(step, rows)*cols)
+	for lo := 0; lo < rows; lo += step {
+		hi := min(lo+step, rows)
+		n := (hi - lo) * cols
+		if err := a.Rows(lo, hi).Float32(x[:n]); err != nil {
+			return false, err
+		}
+		if err := b.Rows(lo, hi).Float32(y[:n]); err != nil {
+			return false, err
+		}
+		for i, v := range x[:n] {
+			if math.Float32bits(v) != math.Float32bits(y[i]) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // Arrange makes the tensors of a file of that layout, in its order, from the weights by name, all of which must be there.

@@ -155,7 +155,7 @@ func TestFindErrors(t *testing.T) {
 		ns[i].DType = checkpoints.U32
 		return ns
 	}, "transformer.h.1.mlp.c_fc.weight has the unsupported type U32")
-	fails("many", func(ns []checkpoints.Named) []checkpoints.Named { return ns[:1] }, "missing transformer.wpe.weight", "and 7 more")
+	fails("many", func(ns []checkpoints.Named) []checkpoints.Named { return ns[:1] }, "missing transformer.wpe.weight", "and 15 more")
 
 	if _, err := Find(ws, st[1:], stored(t, good)); err == nil || !strings.Contains(err.Error(), "no tensor holds transformer.wte.weight") {
 		t.Errorf("a layout without a weight: %v", err)
@@ -177,5 +177,91 @@ func TestLayoutOneToOne(t *testing.T) {
 				t.Errorf("%s: %+v", name, s)
 			}
 		}
+	}
+}
+
+// TestSpareHead checks that a head beside a tied table is accepted where it is the table, and refused where it is not.
+func TestSpareHead(t *testing.T) {
+	a := tinyGPT2()
+	ws := lmWeights(&a)
+	st, ts := Layout(&a, ws), randomTensors(ws)
+	const table = "transformer.wte.weight"
+	good := Arrange(st, ts)
+	copyOf := func(shape []int, change func([]float32)) checkpoints.Named {
+		v := slices.Clone(elements(t, ts[table]))
+		if change != nil {
+			change(v)
+		}
+		return checkpoints.FromFloat32("lm_head.weight", shape, v)
+	}
+	shape := ts[table].Shape
+	for name, c := range map[string]struct {
+		head checkpoints.Named
+		want string // in the error; "" for none
+	}{
+		"equal":         {copyOf(shape, nil), ""},
+		"another":       {copyOf(shape, func(v []float32) { v[len(v)-1] += 1 }), "lm_head.weight differs from transformer.wte.weight"},
+		"another sign":  {copyOf(shape, func(v []float32) { v[0] = -v[0] }), "lm_head.weight differs"},
+		"another shape": {copyOf([]int{shape[1], shape[0]}, nil), "lm_head.weight is [16 50] and transformer.wte.weight [50 16]"},
+		"another type":  {copyOf(shape, nil).As(checkpoints.BF16), "lm_head.weight differs"},
+		"no number":     {checkpoints.Named{Name: "lm_head.weight", DType: checkpoints.U32, Shape: shape, Write: copyOf(shape, nil).Write}, "unsupported type U32"},
+	} {
+		_, err := Find(ws, st, stored(t, append(slices.Clone(good), c.head)))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "lm_head")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if err != nil && c.want != "" && name != "no number" && !strings.Contains(err.Error(), "tie_word_embeddings: false") {
+			t.Errorf("%s: %v names no way out", name, err)
+		}
+	}
+	// Tables of BF16, of which the head holds the float32.
+	half := slices.Clone(good)
+	for i := range half {
+		half[i] = half[i].As(checkpoints.BF16)
+	}
+	var found map[string]*checkpoints.Tensor
+	var err error
+	if found, err = Find(ws, st, stored(t, half)); err != nil {
+		t.Fatal(err)
+	}
+	wide := checkpoints.FromFloat32("lm_head.weight", shape, elements(t, found[table]))
+	if _, err := Find(ws, st, stored(t, append(half, wide))); err != nil {
+		t.Errorf("a head in float32 of the same values: %v", err)
+	}
+	// A file without the table has nothing to compare with.
+	rest := slices.DeleteFunc(slices.Clone(good), func(n checkpoints.Named) bool { return n.Name == table })
+	if _, err := Find(ws, st, stored(t, append(rest, copyOf(shape, nil)))); err == nil || !strings.Contains(err.Error(), "missing "+table+" [50 16]; unexpected lm_head.weight") {
+		t.Errorf("a head alone: %v", err)
+	}
+}
+
+// TestNeedless checks that only whole names are passed over.
+func TestNeedless(t *testing.T) {
+	a := tinyLlama()
+	ws := lmWeights(&a)
+	st := Layout(&a, ws)
+	good := Arrange(st, randomTensors(ws))
+	for name, ok := range map[string]bool{
+		"model.layers.1.self_attn.rotary_emb.inv_freq": true, "layers.0.self_attn.rotary_emb.inv_freq": true, "model.rotary_emb.inv_freq": true,
+		"h.0.attn.bias": true, "transformer.h.11.attn.masked_bias": true, "decoder.version": true, "model.decoder.version": true, "rope_freqs.weight": true,
+		"mtp.lm_head.weight": false, "model.lm_head.weight": false, "model.layers.0.attn.bias": false, "x.rope_freqs.weight": false, "my.decoder.version": false,
+		"vision.rotary_emb.inv_freq": false, "transformer.h.x.attn.bias": false, "decoder.versions": false,
+	} {
+		_, err := Find(ws, st, stored(t, append(slices.Clone(good), checkpoints.FromFloat32(name, []int{1}, []float32{1}))))
+		if ok != (err == nil) || err != nil && !strings.Contains(err.Error(), "unexpected "+name) {
+			t.Errorf("%s: %v, want it passed over: %t", name, err, ok)
+		}
+	}
+}
+
+// TestFindMany: a file in which all of a deep model is missing. With time in the square of the layers it would take long.
+func TestFindMany(t *testing.T) {
+	a := tinyLlama()
+	a.NumLayers = 4096
+	ws := lmWeights(&a)
+	st := Layout(&a, ws)
+	src := stored(t, []checkpoints.Named{checkpoints.FromFloat32("x", []int{1}, []float32{1})})
+	if _, err := Find(ws, st, src); err == nil || !strings.Contains(err.Error(), "and 36855 more; unexpected x") {
+		t.Errorf("error %v", err)
 	}
 }

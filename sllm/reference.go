@@ -2,7 +2,6 @@ package sllm
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,13 +11,27 @@ import (
 
 // ReferenceOptions say of a reference file what it does not say itself.
 type ReferenceOptions struct {
-	Heads     int  // of attention; 0: OPT's of that hidden size
-	NormFirst bool // the autoencoder's blocks have their norms before the maps; the reference's never do
-	PostNorm  bool // the base's layers have their norms behind the sums; without it only OPT-350M's do
+	Heads int // of attention; 0: OPT's of that hidden size
+
+	normFirst bool // the autoencoder's blocks have their norms before the maps; the reference's never do
+	postNorm  bool // the base's layers have their norms behind the sums; without it only OPT-350M's do
 }
 
 // The base models of the released files, by their hidden size.
 var referenceBases = map[int]struct{ heads, layers int }{768: {12, 12}, 1024: {16, 24}, 2048: {32, 24}, 2560: {32, 32}}
+
+// referencePost says that a base of that size is OPT-350M, the only one whose layers have their norms behind the sums.
+func referencePost(hidden, layers int) bool { return hidden == 1024 && layers == 24 }
+
+// ReferenceHeads returns what [ReferenceOptions] must say to read f from a file of the reference: its attention heads, or 0
+// where they are those that its hidden size stands for.
+func ReferenceHeads(f *Folder) int {
+	v := f.SVAEConfig()
+	if v == nil || v.Arch.NumHeads == referenceBases[v.Arch.HiddenSize].heads {
+		return 0
+	}
+	return v.Arch.NumHeads
+}
 
 // IsReference reports whether the tensors are those of the SentenceVAE reference code: an autoencoder or a sentence-level
 // model.
@@ -45,7 +58,7 @@ func referencePrefix(src *checkpoints.Weights) string {
 // sentence-level model has no final norm, and is marked as trained with bidirectional attention ([Folder.Warnings]).
 func ReadReference(src *checkpoints.Weights, o ReferenceOptions) (*Folder, map[string]*checkpoints.Tensor, error) {
 	path := src.Files()[0]
-	f := &Folder{Path: filepath.Dir(path), Files: map[string][]byte{}, Segmenter: []byte(`{"name": "reference-lossless", "max_tokens": 64}`)}
+	f := &Folder{Path: filepath.Dir(path), Segmenter: []byte(`{"name": "reference-lossless", "max_tokens": 64}`)}
 	r := referenceFile{src: src, prefix: referencePrefix(src)}
 	err := r.config(f, o)
 	if err == nil {
@@ -60,14 +73,12 @@ func ReadReference(src *checkpoints.Weights, o ReferenceOptions) (*Folder, map[s
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	tensors, err := find(f.Weights(), f.referenceLayout(), src, isTrainingState, "the tensors are not those of a SentenceVAE")
+	tensors, err := find(f.Weights(), f.referenceLayout(), src, passOver, "the tensors are not those of a SentenceVAE")
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	for _, name := range SideFiles {
-		if b, err := os.ReadFile(filepath.Join(f.Path, name)); err == nil {
-			f.Files[name] = b
-		}
+	if f.Files, err = readSide(f.Path); err != nil {
+		return nil, nil, err
 	}
 	f.Raw, err = f.Config()
 	return f, tensors, err
@@ -82,6 +93,14 @@ func isTrainingState(name string) bool {
 		}
 	}
 	return false
+}
+
+// passOver is the rule for what may be left over in a file of the reference.
+func passOver(name string, _ map[string]*checkpoints.Tensor) error {
+	if isTrainingState(name) {
+		return nil
+	}
+	return errUnexpected
 }
 
 // A referenceFile reads sizes from the shapes of tensors; the first that is missing or odd is kept.
@@ -140,7 +159,7 @@ func (r *referenceFile) config(f *Folder, o ReferenceOptions) error {
 	no := false
 	base := vae.Arch{ModelType: "opt", HiddenSize: h, NumLayers: max(llm, known.layers, 1), NumHeads: o.Heads, NumKVHeads: o.Heads, HeadDim: h / o.Heads,
 		VocabSize: table[0], Positions: 2048, Tied: true, BOS: 2, EOS: 2, PAD: 1, Dropout: 0.1, FFNDim: 4 * h, EmbedDim: table[1], Act: "relu"}
-	if o.PostNorm || h == 1024 && llm == 24 {
+	if o.postNorm || referencePost(h, llm) {
 		base.PreNorm = &no
 	}
 	v := vae.Paper(base)
@@ -148,7 +167,7 @@ func (r *referenceFile) config(f *Folder, o ReferenceOptions) error {
 	v.Arch.FFNDim = r.shape(p+"encoder.encoder.layers.0.linear1.weight", 2)[0]
 	v.EncoderLayers, v.DecoderLayers = r.count(p+"encoder.encoder.layers.%d.linear1.weight"), r.count(p+"decoder.decoder.layers.%d.linear1.weight")
 	_, v.LearnableAdd = r.src.Get(p + "encoder.la.weight")
-	if o.NormFirst {
+	if o.normFirst {
 		v.Arch.PreNorm, v.Arch.NoFinalNorm = nil, true
 	}
 	if f.Kind == KindVAE {
@@ -262,8 +281,10 @@ func (f *Folder) unheld() (bad []string) {
 	}
 	v := f.SVAEConfig()
 	a := &v.Arch
-	add(a.ModelType != "opt" || !a.Sinusoid || a.Act != "relu" && a.Act != "", "autoencoder blocks other than the paper's")
-	add(a.PreNorm == nil && !a.NoFinalNorm || a.PreNorm != nil && *a.PreNorm && !a.NoFinalNorm, "a final norm in the decoder")
+	no := func(b *bool) bool { return b != nil && !*b }
+	add(a.ModelType != "opt" || !a.Sinusoid || a.Act != "relu" && a.Act != "" || no(a.EnableBias) || no(a.NormAffine),
+		"autoencoder blocks other than the paper's")
+	add(!no(a.PreNorm), "autoencoder blocks whose norms stand before their maps")
 	add(a.FFNSize() != 2*a.HiddenSize, fmt.Sprintf("a feed-forward size of %d (its own is %d)", a.FFNSize(), 2*a.HiddenSize))
 	add(!v.Single(), "more than one latent a sentence")
 	add(v.Context > 0, "tokens before the sentence as context of the decoder")
@@ -275,9 +296,17 @@ func (f *Folder) unheld() (bad []string) {
 		return bad
 	}
 	b := &f.SLLM.Base
-	add(b.ModelType != "opt" || b.Act != "relu" && b.Act != "" || b.EnableBias != nil && !*b.EnableBias || b.NormAffine != nil && !*b.NormAffine,
+	add(b.ModelType != "opt" || b.Act != "relu" && b.Act != "" || no(b.EnableBias) || no(b.NormAffine) || b.Sinusoid,
 		"layers of a base other than OPT")
-	add(!b.NoFinalNorm && (b.PreNorm == nil || *b.PreNorm), "the base's final norm")
+	switch post := referencePost(b.HiddenSize, b.NumLayers); {
+	case no(b.PreNorm) != post && post:
+		add(true, "a base of the size of OPT-350M whose norms stand before its maps")
+	case no(b.PreNorm) != post:
+		add(true, "a base whose norms stand behind its sums, other than OPT-350M")
+	}
+	add(!b.NoFinalNorm && !no(b.PreNorm), "the base's final norm")
+	add(b.NumHeads != a.NumHeads, "attention heads of the base other than the autoencoder's")
+	add(f.SLLM.Null, "plans that are all the start-of-document's")
 	add(!f.SLLM.Direct, "a start-of-document latent and maps between latents and the base's layers")
 	return bad
 }
@@ -296,6 +325,9 @@ func (f *Folder) SVAEConfig() *vae.Config {
 // Warnings lists what whoever uses the model should know, each a sentence.
 func (f *Folder) Warnings() []string {
 	var ws []string
+	if a := f.Arch(); f.Kind != KindVAE && a.Windowed() {
+		ws = append(ws, fmt.Sprintf("the model is used within its sliding window of %d positions: it does not continue longer texts", a.Positions))
+	}
 	if f.Kind == KindSLLM && f.SLLM.Attention == BidirectionalTrained {
 		ws = append(ws, "the model was trained with bidirectional attention, in which each sentence saw the one that it had to predict; "+
 			"here sentences see only those before them, so that its published scores do not hold")

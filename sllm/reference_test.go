@@ -43,7 +43,7 @@ func openReference(t *testing.T, name string) (src, golden *checkpoints.Weights,
 	if err := json.Unmarshal([]byte(golden.Metadata()["options"]), &opts); err != nil {
 		t.Fatal(err)
 	}
-	return src, golden, ReferenceOptions(opts)
+	return src, golden, ReferenceOptions{Heads: opts.Heads, normFirst: opts.NormFirst, postNorm: opts.PostNorm}
 }
 
 // storeOf uploads a model's tensors.
@@ -153,7 +153,8 @@ func TestReferenceGolden(t *testing.T) {
 	}
 }
 
-// TestReferenceRoundTrip writes every model again: the same names in the same types, to the bit.
+// TestReferenceRoundTrip writes every model again: the same names in the same types, to the bit. What a file does not say, and
+// its sizes do not either, is refused.
 func TestReferenceRoundTrip(t *testing.T) {
 	for _, name := range references {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +163,16 @@ func TestReferenceRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if n := ReferenceHeads(f); n != opts.Heads {
+				t.Errorf("to be read with %d heads, want %d", n, opts.Heads)
+			}
 			ns, err := WriteReference(f, tensors)
+			if opts.normFirst || opts.postNorm {
+				if err == nil || !strings.Contains(err.Error(), "whose norms stand") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -321,12 +331,66 @@ func TestReferenceUnheld(t *testing.T) {
 		"without an end mark":         func() *Folder { f := paper(); f.SVAE.EndMark = false; return f }(),
 		"without a begin mark":        func() *Folder { f := paper(); f.SVAE.EncoderBOS = false; return f }(),
 		"feed-forward size of":        func() *Folder { f := paper(); f.SVAE.Arch.FFNDim = 17; return f }(),
-		"final norm in the":           func() *Folder { f := paper(); f.SVAE.Arch.PreNorm = nil; return f }(),
+		"whose norms stand before":    func() *Folder { f := paper(); f.SVAE.Arch.PreNorm = nil; return f }(),
+		"norms stand before their":    func() *Folder { f := paper(); f.SVAE.Arch.PreNorm, f.SVAE.Arch.NoFinalNorm = nil, true; return f }(),
+		"other than the paper's":      func() *Folder { f := paper(); f.SVAE.Arch.EnableBias = new(bool); return f }(),
+		"cannot hold autoencoder":     func() *Folder { f := paper(); f.SVAE.Arch.NormAffine = new(bool); return f }(),
+		"heads of the base":           direct(func(c *Config) { c.Base.NumHeads, c.Base.NumKVHeads, c.Base.HeadDim = 2, 2, 8 }),
+		"all the start-of-document's": direct(func(c *Config) { c.Null = true }),
+		"norms stand behind its sums": direct(func(c *Config) { c.Base.PreNorm = new(bool) }),
+		"a base of the size of OPT-350M whose norms stand before": direct(func(c *Config) {
+			c.Base.HiddenSize, c.Base.EmbedDim, c.Base.NumLayers, c.VAE.Arch.HiddenSize, c.VAE.Arch.FFNDim = 1024, 1024, 24, 1024, 2048
+		}),
 	} {
 		_, err := WriteReference(f, nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}
+	}
+}
+
+// direct returns a sentence-level model that a reference file can hold, but for a change.
+func direct(change func(*Config)) *Folder {
+	base := tinyOPT(false)
+	base.NoFinalNorm = true
+	f := &Folder{Kind: KindSLLM, SLLM: Config{Base: base, VAE: vae.Paper(base), LatentScale: 1, Direct: true}}
+	change(&f.SLLM)
+	return f
+}
+
+// TestReferenceHeads checks which files need to be told how many heads there are.
+func TestReferenceHeads(t *testing.T) {
+	for want, f := range map[int]*Folder{
+		4: direct(func(*Config) {}),
+		0: {Kind: KindVAE, SVAE: vae.Paper(vae.Arch{HiddenSize: 768, NumHeads: 12})},
+		8: {Kind: KindVAE, SVAE: vae.Paper(vae.Arch{HiddenSize: 768, NumHeads: 8})},
+	} {
+		if got := ReferenceHeads(f); got != want {
+			t.Errorf("%d heads, want %d", got, want)
+		}
+	}
+	if got := ReferenceHeads(&Folder{Kind: KindLM, LM: tinyOPT(false)}); got != 0 {
+		t.Errorf("a token-level model: %d heads", got)
+	}
+	ok := direct(func(*Config) {})
+	if _, err := WriteReference(ok, memTensors(ok)); err != nil {
+		t.Errorf("a sentence-level model of the reference's is refused: %v", err)
+	}
+}
+
+// TestWindowWarning checks that a model within its sliding window is said to be so.
+func TestWindowWarning(t *testing.T) {
+	a, err := vae.ParseArch([]byte(`{"model_type":"mistral","hidden_size":64,"num_hidden_layers":2,"num_attention_heads":8,"intermediate_size":20,
+		"vocab_size":50,"max_position_embeddings":32,"sliding_window":20}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &Folder{Kind: KindLM, LM: a}
+	if w := f.Warnings(); len(w) != 1 || !strings.Contains(w[0], "within its sliding window of 20 positions") {
+		t.Errorf("warnings %q", w)
+	}
+	if f.LM.Positions = 32; len(f.Warnings()) > 0 {
+		t.Errorf("warnings %q", f.Warnings())
 	}
 }
 

@@ -40,14 +40,14 @@ type Arch struct {
 	Window int `json:"sliding_window,omitempty"`
 
 	// OPT and GPT-2
-	FFNDim       int     `json:"ffn_dim,omitempty"`
-	EmbedDim     int     `json:"word_embed_proj_dim,omitempty"`
-	PreNorm      *bool   `json:"do_layer_norm_before,omitempty"`
-	Act          string  `json:"activation_function,omitempty"`
-	EnableBias   *bool   `json:"enable_bias,omitempty"`
-	NormAffine   *bool   `json:"layer_norm_elementwise_affine,omitempty"`
-	NoFinalNorm  bool    `json:"_remove_final_layer_norm,omitempty"`
-	LayerNormEps float64 `json:"layer_norm_epsilon,omitempty"`
+	FFNDim       int      `json:"ffn_dim,omitempty"`
+	EmbedDim     int      `json:"word_embed_proj_dim,omitempty"`
+	PreNorm      *bool    `json:"do_layer_norm_before,omitempty"`
+	Act          string   `json:"activation_function,omitempty"`
+	EnableBias   *bool    `json:"enable_bias,omitempty"`
+	NormAffine   *bool    `json:"layer_norm_elementwise_affine,omitempty"`
+	NoFinalNorm  bool     `json:"_remove_final_layer_norm,omitempty"`
+	LayerNormEps *float64 `json:"layer_norm_epsilon,omitempty"` // nil is 1e-5
 
 	// Sinusoid replaces learned positions by the fixed ones of Vaswani et al. 2017, §3.5. Only the sentence
 	// autoencoder of the paper has them; no base does.
@@ -57,20 +57,13 @@ type Arch struct {
 // maxSize bounds the sizes that a config.json may state.
 const maxSize = 1 << 24
 
-// fill sets what a config.json may leave out.
+// fill sets the sizes that follow from others.
 func (a *Arch) fill() {
-	f := a.family()
 	if a.NumKVHeads == 0 {
 		a.NumKVHeads = a.NumHeads
 	}
 	if a.HeadDim == 0 && a.NumHeads > 0 && a.HiddenSize%a.NumHeads == 0 {
 		a.HeadDim = a.HiddenSize / a.NumHeads
-	}
-	if f.rms && a.RMSNormEps == 0 {
-		a.RMSNormEps = 1e-6
-	}
-	if !f.learned && a.RopeTheta == 0 {
-		a.RopeTheta = 10000
 	}
 	if a.ModelType == "opt" && a.EmbedDim == 0 {
 		a.EmbedDim = a.HiddenSize

@@ -65,6 +65,15 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// gpt2 is the smallest GPT-2.
+func gpt2() vae.Arch {
+	a, err := vae.ParseArch([]byte(configs["gpt2"]))
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
 // TestVariants checks keys that change what is computed.
 func TestVariants(t *testing.T) {
 	for _, c := range []struct {
@@ -91,6 +100,25 @@ func TestVariants(t *testing.T) {
 		}},
 		{"gemma", `{"hidden_act":"gelu"}`, func(a *vae.Arch) bool { return a.HiddenAct == "gelu_pytorch_tanh" }},
 		{"gemma", `{"hidden_act":"gelu","hidden_activation":"gelu_pytorch_tanh"}`, func(a *vae.Arch) bool { return a.EmbedScale() == 8 }},
+		{"gemma", `{"hidden_activation":"gelu"}`, func(a *vae.Arch) bool { return a.HiddenAct == "" && a.Activation() == "gelu_pytorch_tanh" }},
+		// An epsilon of 0 is one.
+		{"llama", `{"rms_norm_eps":0}`, func(a *vae.Arch) bool { return a.NormEps() == 0 }},
+		{"llama", `{"rms_norm_eps":null}`, func(a *vae.Arch) bool { return a.NormEps() == 1e-6 }},
+		{"gpt2", `{"layer_norm_epsilon":0.0}`, func(a *vae.Arch) bool { return a.NormEps() == 0 }},
+		{"gpt2", `{"layer_norm_epsilon":null}`, func(a *vae.Arch) bool { return a.NormEps() == 1e-5 }},
+		// Keys of another family are not read.
+		{"opt", `{"layer_norm_epsilon":0.5,"n_embd":99,"n_inner":99,"resid_pdrop":0.5}`,
+			func(a *vae.Arch) bool { return a.NormEps() == 1e-5 && a.FFNSize() == 20 && a.Dropout == 0 }},
+		{"gpt2", `{"do_layer_norm_before":false,"_remove_final_layer_norm":true,"enable_bias":false,"word_embed_proj_dim":8,"ffn_dim":99,"dropout":0.5}`,
+			func(a *vae.Arch) bool {
+				return a.EmbedSize() == 16 && a.FFNSize() == 64 && vae.SameArch(*a, gpt2()) == nil
+			}},
+		{"mistral", `{"attention_bias":true,"mlp_bias":true}`, func(a *vae.Arch) bool { return !a.AttnBias && !a.MLPBias }},
+		{"qwen2", `{"attention_bias":true,"mlp_bias":true}`, func(a *vae.Arch) bool { return !a.AttnBias && !a.MLPBias }},
+		{"qwen3", `{"attention_bias":true,"mlp_bias":true}`, func(a *vae.Arch) bool { return a.AttnBias && !a.MLPBias }},
+		{"gemma", `{"attention_bias":true,"mlp_bias":true}`, func(a *vae.Arch) bool { return a.AttnBias && !a.MLPBias }},
+		{"llama", `{"attention_bias":true,"mlp_bias":true}`, func(a *vae.Arch) bool { return a.AttnBias && a.MLPBias }},
+		{"llama", `{"hidden_activation":"relu"}`, func(a *vae.Arch) bool { return a.Activation() == "silu" }},
 	} {
 		a, err := vae.ParseArch(with(t, c.family, c.changes))
 		if err != nil || !c.ok(&a) {
@@ -136,6 +164,8 @@ func TestBadConfigs(t *testing.T) {
 		{"llama", `{"tie_word_embeddings":"yes"}`, `tie_word_embeddings is "yes", want true or false`},
 		{"llama", `{"rms_norm_eps":-1}`, "epsilon of the norms -1 is out of range"},
 		{"llama", `{"rope_theta":-1}`, "rope_theta -1 is out of range"},
+		{"llama", `{"rope_theta":0}`, "rope_theta 0 is out of range"},
+		{"opt", `{"hidden_size":null,"n_embd":16}`, "hidden_size 0 is out of range"},
 		{"llama", `{"rope_theta":1e300}`, "rope_theta 1e+300 is out of range"},
 		{"llama", `{"eos_token_id":50}`, "token id 50 is outside vocab_size 50"},
 		{"llama", `{"eos_token_id":2147483648}`, "eos_token_id 2147483648 is out of range"},
@@ -209,8 +239,8 @@ func TestArchJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		no := false
-		a.EnableBias, a.NormAffine, a.NoFinalNorm, a.Window, a.LayerNormEps = &no, &no, true, 7, 1e-3
+		no, eps := false, 0.0
+		a.EnableBias, a.NormAffine, a.NoFinalNorm, a.Window, a.LayerNormEps = &no, &no, true, 7, &eps
 		a.RopeScaling = &vae.RopeScaling{Type: "llama3", Factor: 8, Low: 1, High: 4, Original: 64}
 		b, err := json.Marshal(a)
 		if err != nil {

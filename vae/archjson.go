@@ -10,9 +10,13 @@ import (
 	"strings"
 )
 
-// ParseArch reads a config.json, as any version of transformers from 4 to 5 writes it. What it leaves out is what
-// transformers takes for it. The error wraps ErrUnknown for a model_type that is not in Families and for a variant that
-// would compute something else; otherwise it says which key is wrong.
+// ParseArch reads a config.json, as any version of transformers from 4 to 5 writes it. Of each family those keys are read
+// that transformers reads. It must state the sizes: those of the hidden rows and of the feed-forward map (but GPT-2's, which
+// is four times as large), of layers, heads, vocabulary and positions. For other keys that it leaves out it means what
+// transformers takes for them, but for dropout, which is none then. A key that is null is left out.
+//
+// The error wraps ErrUnknown for a model_type that is not in Families and for a variant that would compute something else;
+// otherwise it says which key is wrong.
 func ParseArch(config []byte) (Arch, error) {
 	a := Arch{}
 	if err := CheckJSON(config); err != nil {
@@ -161,37 +165,60 @@ func (k *keys) optional(dst **bool, name string) {
 
 // sizes reads what the blocks are made of.
 func (k *keys) sizes(a *Arch, f family) {
-	k.size(&a.HiddenSize, "hidden_size", "n_embd")
-	k.size(&a.NumLayers, "num_hidden_layers", "n_layer")
-	k.size(&a.NumHeads, "num_attention_heads", "n_head")
+	size := func(dst *int, name, gpt2 string) {
+		if a.ModelType == "gpt2" { // transformers takes the others' names as well
+			k.size(dst, name, gpt2)
+		} else {
+			k.size(dst, name)
+		}
+	}
+	size(&a.HiddenSize, "hidden_size", "n_embd")
+	size(&a.NumLayers, "num_hidden_layers", "n_layer")
+	size(&a.NumHeads, "num_attention_heads", "n_head")
+	size(&a.Positions, "max_position_embeddings", "n_positions")
 	k.size(&a.VocabSize, "vocab_size")
-	k.size(&a.Positions, "max_position_embeddings", "n_positions")
 	if _, there := k.raw["num_key_value_heads"]; !there {
 		a.NumKVHeads = f.kvHeads
 	}
 	a.HeadDim = f.headDim
-	if f.learned {
-		k.real(&a.Dropout, "dropout", "resid_pdrop")
-		k.size(&a.FFNDim, "ffn_dim", "n_inner")
+	switch a.ModelType {
+	case "opt":
 		k.text(&a.Act, "activation_function")
+		k.real(&a.Dropout, "dropout")
+		k.size(&a.FFNDim, "ffn_dim")
 		k.optional(&a.PreNorm, "do_layer_norm_before")
 		k.optional(&a.EnableBias, "enable_bias")
 		k.optional(&a.NormAffine, "layer_norm_elementwise_affine")
 		k.flag(&a.NoFinalNorm, "_remove_final_layer_norm")
 		k.size(&a.EmbedDim, "word_embed_proj_dim")
-		k.real(&a.LayerNormEps, "layer_norm_epsilon")
-		if _, given := k.get("ffn_dim", "n_inner"); given == "" && a.ModelType == "gpt2" {
-			a.FFNDim = 4 * a.HiddenSize
+	case "gpt2":
+		k.text(&a.Act, "activation_function")
+		k.real(&a.Dropout, "resid_pdrop")
+		a.FFNDim = 4 * a.HiddenSize
+		k.size(&a.FFNDim, "n_inner")
+		if eps := 0.0; k.read(&eps, "a number", "layer_norm_epsilon") {
+			a.LayerNormEps = &eps
 		}
-		return
+	default:
+		k.gated(a)
 	}
+}
+
+// gated reads what the blocks of Llama and its kin are made of.
+func (k *keys) gated(a *Arch) {
 	k.size(&a.NumKVHeads, "num_key_value_heads")
 	k.size(&a.HeadDim, "head_dim")
 	k.size(&a.Intermediate, "intermediate_size")
+	a.RMSNormEps = 1e-6
 	k.real(&a.RMSNormEps, "rms_norm_eps")
-	k.text(&a.HiddenAct, "hidden_activation", "hidden_act")
-	k.flag(&a.AttnBias, "attention_bias")
-	k.flag(&a.MLPBias, "mlp_bias")
+	k.text(&a.HiddenAct, "hidden_act")
+	f := a.family()
+	if f.attnBias {
+		k.flag(&a.AttnBias, "attention_bias")
+	}
+	if f.mlpBias {
+		k.flag(&a.MLPBias, "mlp_bias")
+	}
 	if a.ModelType == "gemma" && a.HiddenAct == "gelu" { // its first files say so and mean the tanh form
 		a.HiddenAct = f.act
 	}
@@ -236,6 +263,7 @@ func (k *keys) rope(a *Arch) {
 	}
 	p := keys{}
 	k.read(&p.raw, "an object", "rope_parameters", "rope_scaling")
+	a.RopeTheta = 10000
 	k.real(&a.RopeTheta, "rope_theta")
 	p.real(&a.RopeTheta, "rope_theta")
 	part := 1.0
@@ -270,6 +298,9 @@ func (k *keys) unsupported(a *Arch) {
 	on := func(name string) (b bool) {
 		k.flag(&b, name)
 		return b
+	}
+	if q := k.raw["quantization_config"]; q != nil && string(q) != "null" {
+		k.refuse("quantization_config: quantised weights are not read (give the model they were made from)")
 	}
 	switch a.ModelType {
 	case "gpt2":

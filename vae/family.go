@@ -12,22 +12,24 @@ import (
 // weights, and what Hugging Face takes for a key that a config.json leaves out. Blocks read these features and never ask
 // for the family's name.
 type family struct {
-	class   string // of transformers
-	rms     bool   // RMSNorm instead of LayerNorm
-	shift   float64
-	learned bool // a table of positions instead of rotations inside attention
-	offset  int  // rows of the table before that of position 0
-	gated   bool // the feed-forward map has a gate
-	qkvBias bool // whatever attention_bias says
-	bias    bool // every map has one
-	qkNorm  bool // RMSNorm of every head of queries and keys, before they are turned
-	scaled  bool // embeddings are multiplied by √D
-	act     string
-	tied    bool
-	kvHeads int // 0: as many as heads
-	headDim int // 0: hidden_size / heads
-	ids     [3]int32
-	names   names
+	class    string // of transformers
+	rms      bool   // RMSNorm instead of LayerNorm
+	shift    float64
+	learned  bool // a table of positions instead of rotations inside attention
+	offset   int  // rows of the table before that of position 0
+	gated    bool // the feed-forward map has a gate
+	qkvBias  bool // whatever attention_bias says
+	bias     bool // every map has one
+	attnBias bool // attention_bias is a key of its config
+	mlpBias  bool // mlp_bias is
+	qkNorm   bool // RMSNorm of every head of queries and keys, before they are turned
+	scaled   bool // embeddings are multiplied by √D
+	act      string
+	tied     bool
+	kvHeads  int // 0: as many as heads
+	headDim  int // 0: hidden_size / heads
+	ids      [3]int32
+	names    names
 }
 
 // names are what a family's files call the weights, without ".weight" and ".bias".
@@ -52,15 +54,15 @@ var gpt2Names = names{root: "transformer.", layer: "transformer.h.%d.", embed: "
 var families = map[string]family{
 	"gpt2": {class: "GPT2LMHeadModel", learned: true, bias: true, act: "gelu_new", tied: true, ids: [3]int32{50256, 50256, -1}, names: gpt2Names},
 	"opt":  {class: "OPTForCausalLM", learned: true, offset: 2, bias: true, act: "relu", tied: true, ids: [3]int32{2, 2, 1}, names: optNames},
-	"llama": {class: "LlamaForCausalLM", rms: true, gated: true, act: "silu", ids: [3]int32{1, 2, -1},
+	"llama": {class: "LlamaForCausalLM", rms: true, gated: true, attnBias: true, mlpBias: true, act: "silu", ids: [3]int32{1, 2, -1},
 		names: llamaNames},
 	"mistral": {class: "MistralForCausalLM", rms: true, gated: true, act: "silu", kvHeads: 8, ids: [3]int32{1, 2, -1},
 		names: llamaNames},
 	"qwen2": {class: "Qwen2ForCausalLM", rms: true, gated: true, qkvBias: true, act: "silu", kvHeads: 32, ids: [3]int32{-1, -1, -1},
 		names: llamaNames},
-	"qwen3": {class: "Qwen3ForCausalLM", rms: true, gated: true, qkNorm: true, act: "silu", kvHeads: 32, headDim: 128, ids: [3]int32{-1, -1, -1},
+	"qwen3": {class: "Qwen3ForCausalLM", rms: true, gated: true, attnBias: true, qkNorm: true, act: "silu", kvHeads: 32, headDim: 128, ids: [3]int32{-1, -1, -1},
 		names: llamaNames},
-	"gemma": {class: "GemmaForCausalLM", rms: true, shift: 1, gated: true, scaled: true, act: "gelu_pytorch_tanh", tied: true, kvHeads: 16, headDim: 256,
+	"gemma": {class: "GemmaForCausalLM", rms: true, shift: 1, gated: true, attnBias: true, scaled: true, act: "gelu_pytorch_tanh", tied: true, kvHeads: 16, headDim: 256,
 		ids: [3]int32{2, 1, 0}, names: llamaNames},
 }
 
@@ -110,6 +112,19 @@ func (a *Arch) actName() string {
 // act is the activation of the feed-forward map without a gate.
 func (a *Arch) act() kernels.Act { return acts[a.actName()] }
 
+// Activation is the activation of the feed-forward map, or of its gate, under one name where there are several: relu, gelu,
+// gelu_pytorch_tanh or silu.
+func (a *Arch) Activation() string {
+	switch n := a.actName(); {
+	case a.silu():
+		return "silu"
+	case acts[n] == kernels.GELUTanh:
+		return "gelu_pytorch_tanh"
+	default:
+		return n
+	}
+}
+
 // silu says that the gate's activation is SiLU; otherwise it is the tanh form of GELU.
 func (a *Arch) silu() bool { n := a.actName(); return n == "silu" || n == "swish" }
 
@@ -140,8 +155,8 @@ func (a *Arch) NormEps() float64 {
 	switch {
 	case a.family().rms:
 		return a.RMSNormEps
-	case a.LayerNormEps > 0:
-		return a.LayerNormEps
+	case a.LayerNormEps != nil:
+		return *a.LayerNormEps
 	}
 	return 1e-5
 }

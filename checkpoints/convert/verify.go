@@ -11,11 +11,12 @@ import (
 	"svae/checkpoints"
 	"svae/data/tokenizer"
 	"svae/sllm"
+	"svae/vae"
 )
 
-// Verify opens the target as [Open] does and compares every weight of the model with the source, bit by bit, in the type that
-// was written. It returns the number of weights, as elements, that are equal: all, or there is an error that names the first
-// tensor that differs.
+// Verify opens the target as [Open] does and compares with the source what the config comes to, the tokenizer, and every weight
+// of the model, bit by bit, in the type that was written. It returns the number of weights, as elements, that are equal: all, or
+// there is an error that names the first difference.
 func (p *Plan) Verify(ctx context.Context) (elements int, err error) {
 	if p.Target.Format == Folder || p.Target.Format == Torch {
 		if err := checkpoints.Verify(p.Target.Path); err != nil {
@@ -42,6 +43,11 @@ func (p *Plan) Verify(ctx context.Context) (elements int, err error) {
 	defer s.Close()
 	if err := sameTokenizer(p.Source.Tokenizer, s.Tokenizer); err != nil {
 		return 0, fmt.Errorf("%s: %w", p.Target.Path, err)
+	}
+	if a, b := p.Source.Folder, s.Folder; a.Kind == sllm.KindLM {
+		if err := errors.Join(vae.SameArch(a.LM, b.LM), vae.SameIDs(a.LM, b.LM)); err != nil {
+			return 0, fmt.Errorf("%s computes something else than the source: %w", p.Target.Path, err)
+		}
 	}
 	return p.compare(ctx, s.Tensors)
 }

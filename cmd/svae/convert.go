@@ -96,6 +96,9 @@ func convertModel(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := warnLosses(c, s.Folder, t.Format); err != nil {
+		return err
+	}
 	if c.Bool("dry-run") {
 		return printPlan(c, p)
 	}
@@ -115,6 +118,25 @@ func convertModel(c *cli.Context) error {
 			as = " to the source's as rounded to the types of " + t.Path
 		}
 		fmt.Fprintf(c.App.Writer, "verified: %d weights are equal%s\n", n, as)
+	}
+	return nil
+}
+
+// warnLosses says what the format cannot say of the model, though it holds all that is computed.
+func warnLosses(c *cli.Context, f *sllm.Folder, to convert.Format) error {
+	switch to {
+	case convert.GGUF:
+		lost, err := f.GGUFLostStops()
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "warning: GGUF cannot name all tokens that end a text: %v are left out\n", lost)
+		}
+	case convert.Reference:
+		if n := sllm.ReferenceHeads(f); n > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "warning: the format does not say how many attention heads there are: svae convert reads it again with --heads %d\n", n)
+		}
 	}
 	return nil
 }
