@@ -85,6 +85,9 @@ func same(t *testing.T, got, want *tokenizer.Tokenizer, special bool) {
 // TestVocabularyGGUF: the vocabularies of llama.cpp's own tests give the ids that it expects, and the same as the same
 // tokenizer's other files.
 func TestVocabularyGGUF(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	for _, c := range []struct{ name, folder string }{{"gpt-2", "gpt2-tokenizer"}, {"llama-spm", "llama2-tokenizer"}} {
 		t.Run(c.name, func(t *testing.T) {
 			path := realFile(t, "ggml-vocab", "ggml-vocab-"+c.name+".gguf")
@@ -118,6 +121,9 @@ func TestVocabularyGGUF(t *testing.T) {
 
 // TestSourcesAgree: tokenizers that are stored in several ways encode alike.
 func TestSourcesAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	for _, c := range []struct {
 		name, ref string
 		load      func(t *testing.T) *tokenizer.Tokenizer

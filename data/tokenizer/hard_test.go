@@ -272,6 +272,9 @@ func checkHard(t *testing.T, name string, tok *Tokenizer, texts []string, want s
 // TestHardStrings compares with the Hugging Face library on every hard string: the small tokenizers of testdata always, and the
 // real ones under $SVAE_TESTDATA/models where they are there.
 func TestHardStrings(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	texts := hardStrings()
 	if *writeHard != "" {
 		b, err := json.Marshal(texts)
@@ -326,6 +329,9 @@ var realNames = []string{"gpt2-tokenizer", "opt-tokenizer", "llama2-tokenizer", 
 
 // TestHardRoundTrip: every hard string, and bytes that are not UTF-8, come back as they were.
 func TestHardRoundTrip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	var texts []string
 	for _, b := range brokenStrings() {
 		texts = append(texts, string(b))
@@ -351,6 +357,9 @@ func TestHardRoundTrip(t *testing.T) {
 
 // TestSplitEveryCharacter compares where the library's pre-tokenizers cut text, for every character in several surroundings.
 func TestSplitEveryCharacter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	g := readHard(t)
 	patterns := []pattern{patternGPT2, patternLlama3, patternQwen, patternDigits}
 	hashes := make([][]byte, len(patterns))

@@ -319,6 +319,9 @@ func TestGGUFRoundTrip(t *testing.T) {
 
 // TestRealGGUF is TestGGUFRoundTrip with real vocabularies, on every hard string.
 func TestRealGGUF(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds, many with the race detector")
+	}
 	for _, name := range realNames {
 		t.Run(name, func(t *testing.T) {
 			tok := loadReal(t, name)
