@@ -134,9 +134,9 @@ func (y *yamlReader) value(path string, n *yaml.Node, depth int) (any, error) {
 		case nil, bool, int, float64:
 			return v, nil
 		}
-		return nil, fail("the number %s is out of range", n.Value)
+		return nil, fail("the number %q is out of range", n.Value)
 	default:
-		return nil, fail("the tag %s is not known", tag)
+		return nil, fail("the tag %q is not known", tag)
 	}
 }
 

@@ -165,6 +165,7 @@ func FuzzReadYAML(f *testing.F) {
 	}
 	f.Add("a: &a [1, *a]\nb: !include y.yaml\nc: {d: !!float 1, ? [x] : y}\n<<: {}\n")
 	f.Add("a: |\n  text\nb: !!binary aGk=\nc: 0b1\nd: .inf\n--- x\n")
+	f.Add("!%0a")
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := (&yamlReader{top: dir}).parse(filepath.Join(dir, "x.yaml"), []byte(text))
