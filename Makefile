@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZ_SECONDS ?= 60
 PACKAGES = ./checkpoints/... ./cmd/... ./data/... ./kernels/... ./sllm/... ./train/... ./vae/...
-RACE = ./checkpoints/... ./data/... ./kernels/cpu ./kernels/op ./sllm ./train ./vae
+RACE = ./checkpoints/... ./data/... ./kernels/cpu ./kernels/kv ./kernels/op ./sllm ./train ./vae
 
 .PHONY: build demo test check fmt vet lint race fuzz demo-tiny bench golden peers
 
@@ -52,3 +52,4 @@ golden: ## remakes the fixtures that real PyTorch and tokenizers give; needs Pyt
 	python3 checkpoints/testdata/make.py
 	python3 checkpoints/testdata/make_gguf.py
 	python3 data/tokenizer/testdata/make.py
+	python3 kernels/kv/testdata/make.py

@@ -45,6 +45,21 @@ type Attention struct {
 	Scale                float64
 }
 
+// Ranges holds the operands of attention over lists of key rows, one for each query row and key head, forward only. The
+// list of query n and key head g is the ranges At[n*KV+g] to At[n*KV+g+1]-1, of the rows Lo to Hi-1 each, in the order of
+// the list; rows that stand there twice count twice.
+//
+//	Q, Out (N, H*K)    K, V (M, KV*K)    Lse (N, H) or absent    At (N*KV+1)    Lo, Hi (At[N*KV])
+//
+// Out and Lse are overwritten, to the bit with what Attention gives over a copy of those rows. A query head whose list is
+// empty gets zeros and Lse = -Inf.
+type Ranges struct {
+	Out, Lse, Q, K, V    Buf
+	At, Lo, Hi           []int32
+	N, M, H, KV, HeadDim int
+	Scale                float64
+}
+
 // Xent holds the operands of the vocabulary projection fused with softmax and cross-entropy, computed in row chunks so
 // that the logits never exist whole: logits = X·Wᵀ + B, nats = -ln softmax(logits)[target].
 //
@@ -125,6 +140,7 @@ type Backend interface {
 
 	Attention(a *Attention)
 	AttentionBackward(a *Attention)
+	AttentionRanges(a *Ranges)
 
 	// SegmentSum overwrites out[s] = Σ x[i] for at[s] <= i < at[s+1].
 	//	out (S, D)    x (N, D)    at (S+1)
@@ -144,6 +160,8 @@ type Backend interface {
 	Noise(out, x Buf, sigma float64, seed uint64, n int)
 
 	Xent(a *Xent) (loss float64) // the sum of the row losses
+
+	Top(t *Top) // sets t.IDs, t.Scores and t.Scored
 
 	AdamW(w, m, v, g Buf, p AdamW, n int)
 	SumSquares(x Buf, n int) float64

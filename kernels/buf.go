@@ -2,29 +2,41 @@ package kernels
 
 import "unsafe"
 
-// DType is the element type of a backend's buffers.
+// DType is the element type of a buffer.
 type DType uint8
 
-// The element types.
+// The element types: those of a backend's values, and the narrow ones, which only weights may have (see weights.go).
 const (
 	F32 DType = iota
 	F64
+	BF16
+	I8
 )
 
-// Size returns the bytes of one element.
+// Size returns the bytes of one element, without the scales of int8 rows.
 func (d DType) Size() int {
-	if d == F64 {
+	switch d {
+	case F64:
 		return 8
+	case BF16:
+		return 2
+	case I8:
+		return 1
 	}
 	return 4
 }
 
+// Narrow says that only weights may have this type.
+func (d DType) Narrow() bool { return d == BF16 || d == I8 }
+
 // Buf is a run of n elements in a backend's memory. The zero Buf is absent: an optional operand that is not there.
 // A host backend reads it as a slice; a device backend as an address.
 type Buf struct {
-	p  unsafe.Pointer
-	n  int
-	dt DType
+	p      unsafe.Pointer
+	n      int
+	scales unsafe.Pointer // of int8 rows
+	width  int32          // of int8 rows
+	dt     DType
 }
 
 // Float is the element type of host memory.
@@ -37,19 +49,22 @@ func Of[T Float](s []T) Buf {
 	if unsafe.Sizeof(z) == 8 {
 		dt = F64
 	}
-	return Buf{unsafe.Pointer(unsafe.SliceData(s)), len(s), dt}
+	return Buf{p: unsafe.Pointer(unsafe.SliceData(s)), n: len(s), dt: dt}
 }
 
 // Device returns the Buf over n elements at a device address.
-func Device(p unsafe.Pointer, n int, dt DType) Buf { return Buf{p, n, dt} }
+func Device(p unsafe.Pointer, n int, dt DType) Buf { return Buf{p: p, n: n, dt: dt} }
 
-// Host returns the elements of a Buf in host memory. It panics if the Buf holds another element type. An absent Buf
-// gives nil.
+// Host returns the elements of a Buf in host memory. It panics if the Buf holds another element type, narrow weights
+// above all. An absent Buf gives nil.
 func Host[T Float](b Buf) []T {
 	if b.p == nil {
 		return nil
 	}
 	var z T
+	if b.dt.Narrow() {
+		panic(NarrowWeights)
+	}
 	if b.dt.Size() != int(unsafe.Sizeof(z)) {
 		panic(badType)
 	}
@@ -71,10 +86,17 @@ func (b Buf) DType() DType { return b.dt }
 // Pointer returns the address of the first element.
 func (b Buf) Pointer() unsafe.Pointer { return b.p }
 
-// Slice returns elements i to j-1, sharing memory.
+// Slice returns elements i to j-1, sharing memory. Int8 weights have whole rows only.
 func (b Buf) Slice(i, j int) Buf {
 	if i < 0 || j < i || j > b.n {
 		panic(badSlice)
 	}
-	return Buf{unsafe.Add(b.p, i*b.dt.Size()), j - i, b.dt}
+	if w := int(b.width); b.dt == I8 && w > 0 {
+		if i%w != 0 || j%w != 0 {
+			panic(badSlice)
+		}
+		b.scales = unsafe.Add(b.scales, 4*(i/w))
+	}
+	b.p, b.n = unsafe.Add(b.p, i*b.dt.Size()), j-i
+	return b
 }

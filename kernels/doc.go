@@ -16,6 +16,9 @@
 // of a product accumulate in the value's type, in ascending order of the summed index within blocks whose size depends
 // on nothing but that dimension. Sums of losses and of squares accumulate in float64.
 //
+// Weights may also be bf16 or int8 for inference: weights.go says which operations take them and what comes out. Top
+// (top.go) uses an int8 copy of a vocabulary head to find the best token of the float head, exactly.
+//
 // # Promises of every backend
 //
 //   - A row's result depends on nothing but that row's inputs (and, in attention, on the rows it may see): adding,

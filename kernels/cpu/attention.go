@@ -20,6 +20,8 @@ type attention struct {
 	*kernels.Attention
 	q, k, v, out, lse, dQ, dK, dV, dOut []float32
 	backward                            bool
+	ranges                              *kernels.Ranges   // of AttentionRanges
+	dense                               kernels.Attention // its sizes
 	parts                               []attentionPart
 	sq, sk, group                       int // elements of a row of q, of k; query heads of a key head
 }
@@ -96,6 +98,8 @@ func (j *attention) run(i int) {
 	switch p := j.parts[i]; {
 	case j.backward:
 		j.runBackward(p)
+	case j.ranges != nil:
+		j.runRanges(p)
 	case p.last-p.first == 1 && j.HeadDim%tileCols == 0:
 		j.runStep(p)
 	default:

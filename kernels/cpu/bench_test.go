@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 
 	"svae/kernels"
 	"svae/kernels/kerneltest"
@@ -93,6 +94,43 @@ func BenchmarkCachedStep(b *testing.B) {
 					be.Attention(a)
 				}
 				b.ReportMetric(8*float64(m*H*K)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+			})
+		})
+	}
+}
+
+// BenchmarkRanges is one query of 14 heads on 2 key heads of 64 over 1024 of 32768 rows, in ranges of some length, in turns
+// with the query over all rows, and reports the median microseconds of both.
+func BenchmarkRanges(b *testing.B) {
+	const H, KV, K, M, budget = 14, 2, 64, 32768, 1024
+	r := rand.New(rand.NewPCG(1, 2))
+	q, out := kernels.Of(random(r, H*K)), kernels.Of(floats(H*K))
+	k, v := kernels.Of(random(r, M*KV*K)), kernels.Of(random(r, M*KV*K))
+	all := &kernels.Attention{Out: out, Q: q, K: k, V: v, Spans: &kernels.Spans{Q: []int32{0, 1}, KLo: []int32{0}, KHi: []int32{M}},
+		N: 1, M: M, H: H, KV: KV, HeadDim: K, Scale: 0.125}
+	for _, n := range []int32{1, 16, 20, 1024} {
+		a := &kernels.Ranges{Out: out, Q: q, K: k, V: v, At: []int32{0}, N: 1, M: M, H: H, KV: KV, HeadDim: K, Scale: 0.125}
+		for range KV {
+			for i := range int32(budget) / n {
+				lo := (i*(M/(budget/n)) + int32(r.IntN(8))) % (M - n)
+				a.Lo, a.Hi = append(a.Lo, lo), append(a.Hi, lo+n)
+			}
+			a.At = append(a.At, int32(len(a.Lo)))
+		}
+		b.Run(fmt.Sprint("length=", n), func(b *testing.B) {
+			eachWorkers(b, func(b *testing.B, be kernels.Backend) {
+				var some, dense []float64
+				for b.Loop() {
+					start := time.Now()
+					be.AttentionRanges(a)
+					middle := time.Now()
+					be.Attention(all)
+					some = append(some, middle.Sub(start).Seconds()*1e6)
+					dense = append(dense, time.Since(middle).Seconds()*1e6)
+				}
+				b.ReportMetric(median(some), "ranges-us")
+				b.ReportMetric(median(dense), "all-us")
+				b.ReportMetric(0, "ns/op")
 			})
 		})
 	}

@@ -12,10 +12,21 @@
 // workers, nor the number of rows in a kernel's hands changes a chain: that is why a row alone has the bits of a row in
 // a batch.
 //
+// Bf16 weights go through the same kernel, which widens a row of a panel with a shift and a mask: the chains, and so the
+// bits, are those of float32. Weights that Pack has not seen are turned into panels on the way, which costs one row about
+// half its speed.
+//
+// Int8 weights stay in rows (int8.go): 64 columns of a row and of x are multiplied and summed as integers, then scaled and
+// added in float32, in eight lanes. One row of x goes by four rows of the weights, four rows of x by each.
+//
+// The greedy choice (top.go) looks through int8 scores and their bounds in strips, and computes the logits of the few ids
+// that are left as Linear does.
+//
 // # Attention
 //
 // Scores of up to 48 rows and 512 keys exist at a time; a row that sees more keys rescales its sums block by block. A key
 // that only some rows of a kernel see is added to those alone, so that not even a NaN of an unseen row comes through.
+// Attention over ranges takes its keys tile by tile from a list, as if they lay one after the other (attention_ranges.go).
 // The backward pass recomputes the probabilities from the kept log-sum-exp.
 //
 // # Work and memory

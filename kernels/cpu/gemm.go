@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"sync"
+	"unsafe"
 
 	"svae/kernels"
 )
@@ -14,18 +15,23 @@ type gemm struct {
 	a      []float32 // A[i,k] = a[i*rs+k*cs]
 	rs, cs int
 	b      []float32 // panels, if packed; else B[k,j] = b[k*ldb+j], or b[j*ldb+k] if bT
+	h      []uint16  // in place of b, B in bf16 and bT: panels of pairs, if packed
 	ldb    int
 	bT     bool
 	packed bool
-	packA  bool      // lay A out too
-	c      []float32 // C[i,j] = c[i*ldc+j]
-	ldc    int
+	packA  bool // lay A out too
 	add    bool
-
-	bias, pre []float32 // of the columns; where to keep C before act
-	act       kernels.Act
+	result
 
 	tm, tn, across int // across: tiles side by side
+}
+
+// result is where a product goes and what is done with it.
+type result struct {
+	c         []float32 // C[i,j] = c[i*ldc+j]
+	ldc       int
+	bias, pre []float32 // of the columns; where to keep C before act
+	act       kernels.Act
 }
 
 var gemms = sync.Pool{New: func() any { return new(gemm) }}
@@ -102,6 +108,8 @@ func (g *gemm) run(t int) {
 		g.finish(i0, i1, j0, j1)
 	case g.packed && g.cs == 1 && i1-i0 <= fewRows:
 		g.runFew(i0, i1, j0, j1)
+	case g.h != nil && !g.packed && g.cs == 1 && i1-i0 <= fewRows:
+		g.runFewRows(i0, i1, j0, j1)
 	default:
 		g.runTile(i0, i1, j0, j1)
 	}
@@ -111,9 +119,13 @@ func (g *gemm) run(t int) {
 func (g *gemm) runFew(i0, i1, j0, j1 int) {
 	for j := j0; j < j1; j += tileCols {
 		if i1-i0 == 1 && j+rowCols <= j1 {
-			a, b, c := g.a[i0*g.rs:], g.b[j*g.k:], g.c[i0*g.ldc+j:]
+			a, c := g.a[i0*g.rs:], g.c[i0*g.ldc+j:]
 			for pc := 0; pc < g.k; pc += blockK {
-				kernelRow(min(blockK, g.k-pc), a[pc:], b[pc*tileCols:], tileCols*g.k, tileCols, c, g.mode(pc))
+				if kc, at := min(blockK, g.k-pc), j*g.k+pc*tileCols; g.h != nil {
+					kernelRowBF16(kc, a[pc:], g.h[at:], tileCols*g.k, c, g.mode(pc))
+				} else {
+					kernelRow(kc, a[pc:], g.b[at:], tileCols*g.k, tileCols, c, g.mode(pc))
+				}
 			}
 			j += rowCols - tileCols
 			continue
@@ -121,11 +133,57 @@ func (g *gemm) runFew(i0, i1, j0, j1 int) {
 		for pc := 0; pc < g.k; pc += blockK {
 			kc := min(blockK, g.k-pc)
 			for i := i0; i < i1; i += tileRows {
-				g.kernel(min(tileRows, i1-i), kc, g.a[i*g.rs+pc:], g.rs, 1, g.b[j*g.k+pc*tileCols:], i, j, g.mode(pc))
+				g.kernel(min(tileRows, i1-i), kc, g.a[i*g.rs+pc:], g.rs, 1, g.panel(j*g.k+pc*tileCols), i, j, g.mode(pc))
 			}
 		}
 	}
 	g.finish(i0, i1, j0, j1)
+}
+
+// runFewRows computes a tile of few rows from bf16 weights where they lie, 16 of their rows at a time, turned block by
+// block into a panel that stays in the first-level cache.
+func (g *gemm) runFewRows(i0, i1, j0, j1 int) {
+	s := getScratch(tileCols * blockK / 2)
+	defer s.put()
+	p := panel{h: halves(s.f)}
+	for j := j0; j < j1; j += tileCols {
+		for pc := 0; pc < g.k; pc += blockK {
+			kc := min(blockK, g.k-pc)
+			next := 2 * (tileCols*g.ldb + (tileCols-1)*pc) // as far into the next 16 rows as this block into these
+			packTBF16(p.h, g.h[j*g.ldb+pc:], g.ldb, min(tileCols, j1-j), kc, next)
+			for i := i0; i < i1; i += tileRows {
+				g.kernel(min(tileRows, i1-i), kc, g.a[i*g.rs+pc:], g.rs, 1, p, i, j, g.mode(pc))
+			}
+		}
+	}
+	g.finish(i0, i1, j0, j1)
+}
+
+// panel is one of float32, or one of bf16 pairs.
+type panel struct {
+	f []float32
+	h []uint16
+}
+
+// panel returns what lies in packed B from an element on.
+func (g *gemm) panel(at int) panel {
+	if g.h != nil {
+		return panel{h: g.h[at:]}
+	}
+	return panel{f: g.b[at:]}
+}
+
+// from returns what lies in p from an element on.
+func (p panel) from(at int) panel {
+	if p.h != nil {
+		return panel{h: p.h[at:]}
+	}
+	return panel{f: p.f[at:]}
+}
+
+// halves returns the memory of f as twice as many elements of half the size.
+func halves(f []float32) []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(f))), 2*len(f))
 }
 
 // runTile computes a tile block by block, packing what is not packed.
@@ -141,12 +199,13 @@ func (g *gemm) runTile(i0, i1, j0, j1 int) {
 	}
 	for pc := 0; pc < g.k; pc += blockK {
 		kc := min(blockK, g.k-pc)
-		b, ps := g.b, tileCols*g.k
+		var b panel
+		ps := tileCols * g.k
 		if g.packed {
-			b = b[j0*g.k+pc*tileCols:]
+			b = g.panel(j0*g.k + pc*tileCols)
 		} else {
-			b, ps = bs.f, tileCols*kc
-			g.packB(b, pc, kc, j0, j1)
+			ps = tileCols * kc
+			b = g.packB(bs.f, pc, kc, j0, j1)
 		}
 		for ic := i0; ic < i1; ic += blockRows {
 			ie := min(ic+blockRows, i1)
@@ -157,9 +216,9 @@ func (g *gemm) runTile(i0, i1, j0, j1 int) {
 				g.layA(a, ic, ie, pc, kc)
 			}
 			for j := j0; j < j1; j += tileCols {
-				panel := b[(j-j0)/tileCols*ps:]
+				p := b.from((j - j0) / tileCols * ps)
 				for i := ic; i < ie; i += tileRows {
-					g.kernel(min(tileRows, ie-i), kc, a[(i-ic)/tileRows*group:], rs, cs, panel, i, j, g.mode(pc))
+					g.kernel(min(tileRows, ie-i), kc, a[(i-ic)/tileRows*group:], rs, cs, p, i, j, g.mode(pc))
 				}
 			}
 			if pc+kc == g.k {
@@ -179,13 +238,18 @@ func (g *gemm) mode(pc int) int {
 
 // kernel computes rows i to i+rows-1 of the panel of columns that begins at j. The last panel may be narrower than the
 // kernel, which then writes beside C.
-func (g *gemm) kernel(rows, kc int, a []float32, rs, cs int, b []float32, i, j, mode int) {
+func (g *gemm) kernel(rows, kc int, a []float32, rs, cs int, b panel, i, j, mode int) {
 	c := g.c[i*g.ldc+j:]
-	if j+tileCols <= g.n {
-		kernel(rows, kc, a, rs, cs, b, tileCols, c, g.ldc, mode)
-		return
+	switch {
+	case j+tileCols > g.n && b.h != nil:
+		narrowBF16(rows, kc, a, rs, cs, b.h, c, g.ldc, g.n-j, mode)
+	case j+tileCols > g.n:
+		narrow(rows, kc, a, rs, cs, b.f, tileCols, c, g.ldc, g.n-j, mode)
+	case b.h != nil:
+		kernelBF16(rows, kc, a, rs, cs, b.h, c, g.ldc, mode)
+	default:
+		kernel(rows, kc, a, rs, cs, b.f, tileCols, c, g.ldc, mode)
 	}
-	narrow(rows, kc, a, rs, cs, b, tileCols, c, g.ldc, g.n-j, mode)
 }
 
 // narrow is kernel for fewer than 16 columns of C.
@@ -202,6 +266,20 @@ func narrow(rows, kc int, a []float32, rs, cs int, b []float32, bs int, c []floa
 	}
 }
 
+// narrowBF16 is narrow over a panel of bf16 pairs.
+func narrowBF16(rows, kc int, a []float32, rs, cs int, b []uint16, c []float32, ldc, cols, mode int) {
+	var t [tileRows * tileCols]float32
+	if mode != modeSet {
+		for r := range rows {
+			copy(t[r*tileCols:], c[r*ldc:][:cols])
+		}
+	}
+	kernelBF16(rows, kc, a, rs, cs, b, t[:], tileCols, mode)
+	for r := range rows {
+		copy(c[r*ldc:][:cols], t[r*tileCols:])
+	}
+}
+
 // layA lays rows ic to ie-1 and columns pc to pc+kc-1 of A out in groups of six rows.
 func (g *gemm) layA(dst []float32, ic, ie, pc, kc int) {
 	src := g.a[ic*g.rs+pc*g.cs:]
@@ -212,20 +290,27 @@ func (g *gemm) layA(dst []float32, ic, ie, pc, kc int) {
 	}
 }
 
-// packB lays rows pc to pc+kc-1 and columns j0 to j1-1 of B out in panels.
-func (g *gemm) packB(dst []float32, pc, kc, j0, j1 int) {
-	if !g.bT {
+// packB lays rows pc to pc+kc-1 and columns j0 to j1-1 of B out in panels, for which dst has room.
+func (g *gemm) packB(dst []float32, pc, kc, j0, j1 int) panel {
+	switch {
+	case g.h != nil:
+		h := halves(dst)
+		for j := j0; j < j1; j += tileCols {
+			packTBF16(h[(j-j0)*kc:], g.h[j*g.ldb+pc:], g.ldb, min(tileCols, j1-j), kc, 0)
+		}
+		return panel{h: h}
+	case !g.bT:
 		packN(dst, g.b[pc*g.ldb+j0:], g.ldb, j1-j0, kc)
-		return
+	default:
+		for j := j0; j < j1; j += tileCols {
+			packT(dst[(j-j0)*kc:], g.b[j*g.ldb+pc:], g.ldb, min(tileCols, j1-j), kc)
+		}
 	}
-	for j := j0; j < j1; j += tileCols {
-		packT(dst, g.b[j*g.ldb+pc:], g.ldb, min(tileCols, j1-j), kc)
-		dst = dst[tileCols*kc:]
-	}
+	return panel{f: dst}
 }
 
 // finish adds the bias to finished elements of C and applies the activation.
-func (g *gemm) finish(i0, i1, j0, j1 int) {
+func (g *result) finish(i0, i1, j0, j1 int) {
 	if g.bias == nil && g.act == kernels.None {
 		return
 	}

@@ -10,19 +10,33 @@ func (b *Backend) Linear(out, pre, x, w, bias kernels.Buf, act kernels.Act, N, I
 	if !bias.Absent() {
 		kernels.CheckLen(bias, O)
 	}
-	g := gemms.Get().(*gemm)
+	r := result{c: out.F32(), ldc: O, bias: bias.F32(), act: act}
 	if act.KeepsInput() && !pre.Absent() {
 		kernels.CheckLen(pre, N*O)
-		g.pre = pre.F32()
+		r.pre = pre.F32()
 	}
+	b.linear(r, x.F32(), w, N, I, O)
+}
+
+// linear computes x·wᵀ for weights of any type, packed or not.
+func (b *Backend) linear(r result, x []float32, w kernels.Buf, N, I, O int) {
+	if w.DType() == kernels.I8 {
+		b.linearInt8(r, x, w, N, I, O)
+		return
+	}
+	g := gemms.Get().(*gemm)
 	g.m, g.n, g.k = N, O, I
-	g.a, g.rs, g.cs = x.F32(), I, 1
-	g.b, g.ldb, g.bT = w.F32(), I, true
-	if p := b.panelsOf(g.b, O, I); p != nil {
-		g.b, g.packed = p, true
+	g.a, g.rs, g.cs = x, I, 1
+	g.ldb, g.bT, g.result = I, true, r
+	p := b.packedOf(w, O, I)
+	g.b, g.h, g.packed = p.f, p.h, p.f != nil || p.h != nil
+	switch {
+	case g.packed:
+	case w.DType() == kernels.BF16:
+		g.h = w.BF16()
+	default:
+		g.b = w.F32()
 	}
-	g.c, g.ldc = out.F32(), O
-	g.bias, g.act = bias.F32(), act
 	b.pool.multiply(g)
 }
 

@@ -10,6 +10,7 @@ import (
 type rowsJob struct {
 	f         func(j *rowsJob, lo, hi int)
 	out, x, c []float32
+	narrow    kernels.Buf
 	idx       []int32
 	lo        int
 	N, R, D   int
@@ -70,7 +71,19 @@ func (b *Backend) Gather(out, src kernels.Buf, idx []int32, lo, N, R, D int) {
 	kernels.CheckLen(src, R*D)
 	checkIndex(idx, N)
 	j := rowsJobs.Get().(*rowsJob)
-	j.out, j.x, j.idx, j.lo, j.R, j.D = out.F32(), src.F32(), idx, lo, R, D
+	j.out, j.idx, j.lo, j.R, j.D = out.F32(), idx, lo, R, D
+	if src.DType().Narrow() {
+		j.narrow = src
+		j.do(b.pool, N, D, func(j *rowsJob, lo, hi int) {
+			for i := lo; i < hi; i++ {
+				if r := int(j.idx[i]) - j.lo; 0 <= r && r < j.R {
+					widen(j.out[i*j.D:][:j.D], j.narrow, r)
+				}
+			}
+		})
+		return
+	}
+	j.x = src.F32()
 	j.do(b.pool, N, D, func(j *rowsJob, lo, hi int) {
 		for i := lo; i < hi; i++ {
 			if r := int(j.idx[i]) - j.lo; 0 <= r && r < j.R {
@@ -78,6 +91,19 @@ func (b *Backend) Gather(out, src kernels.Buf, idx []int32, lo, N, R, D int) {
 			}
 		}
 	})
+}
+
+// widen overwrites out with row r of bf16 or int8 weights.
+func widen(out []float32, w kernels.Buf, r int) {
+	D := len(out)
+	if w.DType() == kernels.BF16 {
+		kernels.WidenBF16(out, w.BF16()[r*D:][:D])
+		return
+	}
+	q, scales := w.Int8(D)
+	for i, v := range q[r*D:][:D] {
+		out[i] = scales[r] * float32(v)
+	}
 }
 
 // ScatterAdd is kernels.Backend's. Parts are strips of columns, so that rows are added in order.

@@ -35,7 +35,11 @@ func (b *Backend) Xent(a *kernels.Xent) (loss float64) {
 	ref.CheckXent(a)
 	j := xents.Get().(*xent)
 	buffers := j.buffers
-	x, w, dX, dW, dB := a.X.F32(), a.W.F32(), a.DX.F32(), a.DW.F32(), a.DB.F32()
+	x, dX, dW, dB := a.X.F32(), a.DX.F32(), a.DW.F32(), a.DB.F32()
+	var w []float32 // not read without gradients
+	if dX != nil {
+		w = a.W.F32()
+	}
 	j.Xent, j.nats, j.slopes = a, a.Nats.F32(), dX != nil || dW != nil || dB != nil
 	j.z0 = roundUp(a.V, 8)
 	rows := max(tileRows, min(chunkRows, chunkBytes/(4*j.z0)/tileRows*tileRows))
@@ -51,7 +55,7 @@ func (b *Backend) Xent(a *kernels.Xent) (loss float64) {
 	for j.first = 0; j.first < a.N; j.first += rows {
 		n := min(rows, a.N-j.first)
 		j.losses = buffers[:n]
-		b.logits(j, x, w, n)
+		b.logits(j, x, n)
 		if n*a.V > elementPart {
 			b.pool.do(n, j)
 		} else {
@@ -71,16 +75,8 @@ func (b *Backend) Xent(a *kernels.Xent) (loss float64) {
 }
 
 // logits computes those of n rows.
-func (b *Backend) logits(j *xent, x, w []float32, n int) {
-	g := gemms.Get().(*gemm)
-	g.m, g.n, g.k = n, j.V, j.D
-	g.a, g.rs, g.cs = x[j.first*j.D:], j.D, 1
-	g.b, g.ldb, g.bT = w, j.D, true
-	if p := b.panelsOf(w, j.V, j.D); p != nil {
-		g.b, g.packed = p, true
-	}
-	g.c, g.ldc, g.bias = j.z, j.z0, j.B.F32()
-	b.pool.multiply(g)
+func (b *Backend) logits(j *xent, x []float32, n int) {
+	b.linear(result{c: j.z, ldc: j.z0, bias: j.B.F32()}, x[j.first*j.D:], j.W, n, j.D, j.V)
 }
 
 // slopes turns the gradients of the logits of n rows into those of x, w and the bias, those that are wanted.

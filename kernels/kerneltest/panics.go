@@ -65,6 +65,18 @@ func testPanics(s *suite) {
 	s.panics("Xent, target above", kernels.BadTarget, ce(i(1, 3), nil))
 	s.panics("Xent, target far above", kernels.BadTarget, ce(i(1<<30, -1), nil))
 
+	top := func(f func(t *kernels.Top)) func() {
+		return func() {
+			t := &kernels.Top{IDs: i(0), X: x(2), W: x(6), Q: kernels.Int8Of(make([]int8, 6), make([]float32, 3), 2), Bounds: x(6),
+				N: 1, D: 2, V: 3}
+			f(t)
+			b.Top(t)
+		}
+	}
+	s.panics("Top, ids", kernels.ShortIndex, top(func(t *kernels.Top) { t.IDs = nil }))
+	s.panics("Top, no vocabulary", kernels.BadTarget, top(func(t *kernels.Top) { t.V = 0 }))
+	s.panics("Top, int8 behind int8", kernels.NarrowWeights, top(func(t *kernels.Top) { t.W = t.Q }))
+
 	att := func(H, KV int, sp *kernels.Spans) *kernels.Attention {
 		return &kernels.Attention{
 			Out: x(24), Lse: x(12), Q: x(24), K: x(24), V: x(24), DQ: x(24), DK: x(24), DV: x(24), DOut: x(24),
@@ -90,4 +102,26 @@ func testPanics(s *suite) {
 	s.panics("Attention, heads", kernels.BadHeads, func() { b.Attention(att(3, 2, &good)) })
 	s.panics("AttentionBackward, heads", kernels.BadHeads, func() { b.AttentionBackward(att(3, 2, &good)) })
 	s.panics("Attention, no key heads", kernels.BadHeads, func() { b.Attention(att(2, 0, &good)) })
+
+	ranges := func(f func(a *kernels.Ranges)) func() {
+		return func() {
+			a := &kernels.Ranges{Out: x(4), Q: x(4), K: x(12), V: x(12), At: i(0, 1, 2), Lo: i(0, 1), Hi: i(3, 2),
+				N: 1, M: 3, H: 2, KV: 2, HeadDim: 2, Scale: 1}
+			f(a)
+			b.AttentionRanges(a)
+		}
+	}
+	s.panics("AttentionRanges, sound", nil, ranges(func(*kernels.Ranges) {}))
+	for name, f := range map[string]func(a *kernels.Ranges){
+		"lists back":  func(a *kernels.Ranges) { a.At = i(0, 2, 1) },
+		"negative":    func(a *kernels.Ranges) { a.At = i(-1, 1, 2) },
+		"below":       func(a *kernels.Ranges) { a.Lo = i(-1, 1) },
+		"above":       func(a *kernels.Ranges) { a.Hi = i(4, 2) },
+		"ranges back": func(a *kernels.Ranges) { a.Hi = i(3, 0) },
+	} {
+		s.panics("AttentionRanges, "+name, kernels.BadSpans, ranges(f))
+	}
+	s.panics("AttentionRanges, heads", kernels.BadHeads, ranges(func(a *kernels.Ranges) { a.KV = 3 }))
+	s.panics("AttentionRanges, at", kernels.ShortIndex, ranges(func(a *kernels.Ranges) { a.At = i(0, 1) }))
+	s.panics("AttentionRanges, hi", kernels.ShortIndex, ranges(func(a *kernels.Ranges) { a.Hi = i(3) }))
 }

@@ -57,6 +57,19 @@ func linearRows(s *suite, e *env, I, O int) (ops []rowOp) {
 				}})
 		}
 	}
+	for _, dt := range narrows {
+		w, _ := e.weights("w", dt, O, I)
+		for _, pack := range []bool{false, true} {
+			ops = append(ops, rowOp{fmt.Sprintf("Linear I=%d O=%d dtype=%d pack=%t", I, O, dt, pack), []int{I}, []int{O}, false,
+				func(rows []int, in, out []kernels.Buf) {
+					if pack {
+						s.b.Pack(w, O, I)
+						defer s.b.Unpack(w)
+					}
+					s.b.Linear(out[0], kernels.Buf{}, in[0], w, b, kernels.None, len(rows), I, O)
+				}})
+		}
+	}
 	return append(ops, rowOp{fmt.Sprintf("LinearBackwardX I=%d O=%d", I, O), []int{O}, []int{I}, false,
 		func(rows []int, in, out []kernels.Buf) { s.b.LinearBackwardX(out[0], in[0], w, len(rows), I, O) }})
 }

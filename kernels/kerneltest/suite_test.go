@@ -31,6 +31,8 @@ type faulty struct {
 	dropout    func(out, x kernels.Buf, p float64, seed uint64, n int)
 	noise      func(out, x kernels.Buf, sigma float64, seed uint64, n int)
 	xent       func(a *kernels.Xent) float64
+	ranges     func(a *kernels.Ranges)
+	top        func(t *kernels.Top)
 	adamW      func(w, m, v, g kernels.Buf, p kernels.AdamW, n int)
 	sumSquares func(x kernels.Buf, n int) float64
 }
@@ -107,6 +109,12 @@ func (b *faulty) Xent(a *kernels.Xent) float64 {
 	return or(b.xent, b.Backend.Xent, b.xent != nil)(a)
 }
 
+func (b *faulty) AttentionRanges(a *kernels.Ranges) {
+	or(b.ranges, b.Backend.AttentionRanges, b.ranges != nil)(a)
+}
+
+func (b *faulty) Top(t *kernels.Top) { or(b.top, b.Backend.Top, b.top != nil)(t) }
+
 func (b *faulty) AdamW(w, m, v, g kernels.Buf, p kernels.AdamW, n int) {
 	or(b.adamW, b.Backend.AdamW, b.adamW != nil)(w, m, v, g, p, n)
 }
@@ -176,6 +184,63 @@ func faults() []struct {
 					nudge(&out.F32()[0])
 				}
 			}}},
+		{"Weights", "int8 products take x unrounded", faulty{
+			linear: func(out, pre, x, w, b kernels.Buf, act kernels.Act, N, I, O int) {
+				if w.DType() == kernels.I8 && I > 0 {
+					wide, all := s.Alloc(O*I), make([]int32, O)
+					for i := range all {
+						all[i] = int32(i)
+					}
+					s.Gather(wide, w, all, 0, O, O, I)
+					w = wide
+				}
+				s.Linear(out, pre, x, w, b, act, N, I, O)
+			}}},
+		{"AttentionRanges", "rows that stand twice count once", faulty{ranges: func(a *kernels.Ranges) {
+			once := *a
+			once.At, once.Lo, once.Hi = []int32{0}, nil, nil
+			for l := range a.N * a.KV {
+				seen := map[int32]bool{}
+				for i := a.At[l]; i < a.At[l+1]; i++ {
+					for row := a.Lo[i]; row < a.Hi[i]; row++ {
+						if !seen[row] {
+							once.Lo, once.Hi = append(once.Lo, row), append(once.Hi, row+1)
+						}
+						seen[row] = true
+					}
+				}
+				once.At = append(once.At, int32(len(once.Lo)))
+			}
+			s.AttentionRanges(&once)
+		}}},
+		{"Top", "the best int8 score is taken", faulty{top: func(t *kernels.Top) {
+			z := s.Alloc(t.N * t.V)
+			s.Linear(z, kernels.Buf{}, t.X, t.Q, t.B, kernels.None, t.N, t.D, t.V)
+			for n := range t.N {
+				row := z.F32()[n*t.V : (n+1)*t.V]
+				t.IDs[n] = int32(slices.Index(row, slices.Max(row)))
+				t.Scores.F32()[n] = row[t.IDs[n]]
+			}
+			t.Scored = t.N
+		}}},
+		{"Top", "the highest of equals is taken", faulty{top: func(t *kernels.Top) {
+			s.Top(t)
+			z := s.Alloc(t.N * t.V)
+			s.Linear(z, kernels.Buf{}, t.X, t.W, t.B, kernels.None, t.N, t.D, t.V)
+			for i, y := range z.F32() {
+				if n := i / t.V; y == z.F32()[n*t.V+int(t.IDs[n])] {
+					t.IDs[n] = int32(i % t.V)
+				}
+			}
+		}}},
+		{"Narrow", "a NaN is hidden", faulty{linear: func(out, pre, x, w, b kernels.Buf, act kernels.Act, N, I, O int) {
+			s.Linear(out, pre, x, w, b, act, N, I, O)
+			for i, y := range out.F32() {
+				if y != y && w.DType() == kernels.I8 {
+					out.F32()[i] = 0
+				}
+			}
+		}}},
 		{"Rows", "many rows take another path", faulty{
 			linear: func(out, pre, x, w, b kernels.Buf, act kernels.Act, N, I, O int) {
 				s.Linear(out, pre, x, w, b, act, N, I, O)

@@ -26,6 +26,7 @@ type Eager struct {
 	err   error
 	nats  kernels.Buf
 	ones  constant
+	top   kernels.Top
 }
 
 var _ Set[Mat] = (*Eager)(nil)

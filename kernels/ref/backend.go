@@ -59,8 +59,12 @@ func (Backend[T]) Pack(w kernels.Buf, O, I int) {}
 // Unpack does nothing.
 func (Backend[T]) Unpack(w kernels.Buf) {}
 
-// Gather calls Gather.
+// Gather calls Gather, or GatherWeights for narrow ones.
 func (Backend[T]) Gather(out, src kernels.Buf, idx []int32, lo, N, R, D int) {
+	if src.DType().Narrow() {
+		GatherWeights(host[T](out), src, idx, lo, N, R, D)
+		return
+	}
 	Gather(host[T](out), host[T](src), idx, lo, N, R, D)
 }
 
@@ -69,8 +73,12 @@ func (Backend[T]) ScatterAdd(dSrc, dOut kernels.Buf, idx []int32, lo, N, R, D in
 	ScatterAdd(host[T](dSrc), host[T](dOut), idx, lo, N, R, D)
 }
 
-// Linear calls Linear.
+// Linear calls Linear, or LinearWeights for narrow ones.
 func (Backend[T]) Linear(out, pre, x, w, b kernels.Buf, act kernels.Act, N, I, O int) {
+	if w.DType().Narrow() {
+		LinearWeights(host[T](out), host[T](pre), host[T](x), w, host[T](b), act, N, I, O)
+		return
+	}
 	Linear(host[T](out), host[T](pre), host[T](x), host[T](w), host[T](b), act, N, I, O)
 }
 
@@ -146,6 +154,9 @@ func (Backend[T]) Attention(a *kernels.Attention) { Attention[T](a) }
 // AttentionBackward calls AttentionBackward.
 func (Backend[T]) AttentionBackward(a *kernels.Attention) { AttentionBackward[T](a) }
 
+// AttentionRanges calls AttentionRanges.
+func (Backend[T]) AttentionRanges(a *kernels.Ranges) { AttentionRanges[T](a) }
+
 // SegmentSum calls SegmentSum.
 func (Backend[T]) SegmentSum(out, x kernels.Buf, at []int32, S, D int) {
 	SegmentSum(host[T](out), host[T](x), at, S, D)
@@ -181,6 +192,9 @@ func (Backend[T]) Noise(out, x kernels.Buf, sigma float64, seed uint64, n int) {
 
 // Xent calls Xent.
 func (Backend[T]) Xent(a *kernels.Xent) float64 { return Xent[T](a) }
+
+// Top calls Top.
+func (Backend[T]) Top(t *kernels.Top) { Top[T](t) }
 
 // AdamW calls AdamW.
 func (Backend[T]) AdamW(w, m, v, g kernels.Buf, p kernels.AdamW, n int) {

@@ -16,7 +16,12 @@ import (
 // scored: its nats, loss and gradient are 0. See kernels.Xent for the shapes.
 func Xent[T kernels.Float](a *kernels.Xent) (loss float64) {
 	CheckXent(a)
-	x, w, b := host[T](a.X), host[T](a.W), host[T](a.B)
+	x, b := host[T](a.X), host[T](a.B)
+	var w []T
+	narrow := a.W.DType().Narrow()
+	if !narrow {
+		w = host[T](a.W)
+	}
 	nats, dX, dW, dB := host[T](a.Nats), host[T](a.DX), host[T](a.DW), host[T](a.DB)
 	D := a.D
 	if dX != nil {
@@ -31,7 +36,11 @@ func Xent[T kernels.Float](a *kernels.Xent) (loss float64) {
 	z := make([]T, a.V)
 	for n := range a.N {
 		row, target := x[n*D:(n+1)*D], int(a.Targets[n])
-		Linear(z, nil, row, w, b, kernels.None, 1, D, a.V)
+		if !narrow {
+			Linear(z, nil, row, w, b, kernels.None, 1, D, a.V)
+		} else {
+			LinearWeights(z, nil, row, a.W, b, kernels.None, 1, D, a.V)
+		}
 		best, lse := logSumExp(z)
 		if a.Top != nil {
 			a.Top[n] = int32(best)
@@ -101,8 +110,12 @@ func logSumExp[T kernels.Float](z []T) (best int, lse float64) {
 	return best, top + math.Log(float64(sum))
 }
 
-// CheckXent panics unless every operand has its size and every target is a token or negative.
+// CheckXent panics unless every operand has its size and every target is a token or negative, and if there are
+// gradients through narrow weights.
 func CheckXent(a *kernels.Xent) {
+	if a.W.DType().Narrow() && !(a.DX.Absent() && a.DW.Absent() && a.DB.Absent()) {
+		panic(kernels.NarrowWeights)
+	}
 	kernels.CheckLen(a.Nats, a.N)
 	kernels.CheckLen(a.X, a.N*a.D)
 	kernels.CheckLen(a.W, a.V*a.D)
