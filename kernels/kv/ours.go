@@ -1,0 +1,185 @@
+package kv
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+)
+
+// ours reads, besides the first and latest rows, two kinds of rows: those that the end of the prompt attended to most
+// (Prior of the budget), which on real text are those that everything attends to, and segments, ranked by the softmax mass
+// that it expects of each of their rows, until the budget, shared by the key heads of a layer, is full. Nothing is
+// dropped: a later query may find any row.
+//
+// With x = q·scale, the scores x·k of a segment's n rows have the mean x·µ and, if channels are independent, the variance
+// σ² = Σ x²σ²; half of it is nearer the truth on the keys of real models. The logarithm of their mean exponential is then
+//
+//	e = x·µ + σ²/2              if σ² <= 2 ln n, the second cumulant;
+//	e = x·µ + σ√(2 ln n) - ln n  else, when the largest of n scores is all there is of the sum (Derrida 1981),
+//
+// and at most x·µ + ‖x‖R, by the ball around the keys. A row's share of a head's mass is exp(e - c), where c is the
+// logarithm of the mass of all rows: exact for those always read, estimated for the others. The rank of a segment is the sum
+// of these shares over the heads of its group; so heads that spread their mass over the past get more of the budget than
+// heads that look at the latest rows.
+//
+// Over many segments it goes best first through two levels. The rank of a paragraph bounds those of its segments: the
+// box around their means and the ball around them, each with the largest variances, and the ball around its keys.
+// What is not read is estimated, segment by segment or as a whole paragraph, by its mean value with the mass n·exp(x·µ),
+// which by Jensen's inequality its rows have at least.
+type ours struct {
+	o      Options
+	layers layerStates[oursLayer]
+	w      []frontier // of the key heads, for the layer at hand
+}
+
+// oursLayer is what the end of the prompt attended to.
+type oursLayer struct {
+	window
+	heads []prior
+}
+
+func (*ours) Name() string      { return "ours" }
+func (p *ours) certifies() bool { return p.o.Certify }
+
+func (p *ours) Fork() Policy {
+	return &ours{o: p.o, layers: p.layers.fork(func(l *oursLayer) *oursLayer {
+		c := &oursLayer{window: l.window.fork()}
+		for i := range l.heads {
+			c.heads = append(c.heads, prior{ranked: l.heads[i].ranked})
+		}
+		return c
+	})}
+}
+
+func (p *ours) layer(i int) *oursLayer {
+	return p.layers.of(i, func() *oursLayer { return &oursLayer{window: window{size: p.o.Window}} })
+}
+
+// Observe is Policy's.
+func (p *ours) Observe(s *Store, layer, first int, q []float32) error {
+	if p.o.Prior > 0 {
+		p.layer(layer).observe(first, q, s.cfg.Heads*s.cfg.HeadDim)
+	}
+	return nil
+}
+
+// settle ranks the rows before the window by what it attends to.
+func (p *ours) settle(s *Store, layer int, l *oursLayer) error {
+	l.heads = make([]prior, s.cfg.KVHeads)
+	l.fresh = false
+	mass, err := s.windowMass(layer, &l.window, s.cfg.KVHeads)
+	if err != nil {
+		return err
+	}
+	for h, m := range mass {
+		order := ranked(m)
+		for _, r := range order[:min(len(order), maxPrior)] {
+			l.heads[h].ranked = append(l.heads[h].ranked, int32(r))
+		}
+	}
+	return nil
+}
+
+// Select is Policy's.
+func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
+	n := s.layers[q.Layer].rows
+	budget := b.Of(n)
+	sel.reset(s.cfg.KVHeads, s.cfg.Heads)
+	if budget >= n || q.Layer < p.o.DenseLayers {
+		sel.all(n)
+		return nil
+	}
+	l := p.layer(q.Layer)
+	if l.fresh || l.heads == nil {
+		if err := p.settle(s, q.Layer, l); err != nil {
+			return err
+		}
+	}
+	p.w = sized(p.w, s.cfg.KVHeads)
+	left := budget * s.cfg.KVHeads
+	err := s.eachHead(func(h int) error {
+		f := &p.w[h]
+		f.begin(s, q, h, n, budget, p.o, b.Bounded)
+		err := f.addPrior(&l.heads[h], min(int(p.o.Prior*float64(budget-p.o.Sinks-p.o.Recent)), budget-f.used))
+		if err != nil {
+			return err
+		}
+		if err := f.edges(q.Layer, h, n); err != nil {
+			return err
+		}
+		f.nodes(p.o.FlatLimit)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for h := range p.w {
+		left -= p.w[h].used
+	}
+	p.search(budget, left)
+	sel.rest = sized(sel.rest, len(p.w))
+	for h := range p.w {
+		sel.Scanned += p.w[h].scanned
+	}
+	return s.eachHead(func(h int) error {
+		f := &p.w[h]
+		sel.Ranges[h] = f.ranges(sel.Ranges[h], n)
+		f.estimate(sel.Mass[h*f.G:(h+1)*f.G], &sel.rest[h], !p.o.NoRest && !f.bare)
+		return nil
+	})
+}
+
+// manySegments is from how many on key heads are worth a goroutine each.
+const manySegments = 128
+
+// eachHead calls f for every key head, at the same time if there is much to do, and returns the first error.
+func (s *Store) eachHead(f func(h int) error) error {
+	if len(s.ends) < manySegments || s.cfg.KVHeads == 1 || runtime.GOMAXPROCS(0) == 1 {
+		for h := range s.cfg.KVHeads {
+			if err := f(h); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, s.cfg.KVHeads)
+	var wg sync.WaitGroup
+	for h := range errs {
+		wg.Go(func() { errs[h] = f(h) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// search takes segments, best first, until no row is left of the budget.
+func (p *ours) search(budget, left int) {
+	floor, most := min(p.o.Floor, budget), budget*p.o.Cap
+	if p.o.NoAdapt {
+		floor, most = budget, budget
+	}
+	for left > 0 {
+		best := -1
+		for h := range p.w {
+			f := &p.w[h]
+			if len(f.heap) == 0 || f.used >= most {
+				continue
+			}
+			if f.used < floor {
+				best = h
+				break
+			}
+			if best < 0 || f.heap[0].rank > p.w[best].heap[0].rank {
+				best = h
+			}
+		}
+		if best < 0 {
+			return
+		}
+		f := &p.w[best]
+		if n := f.pop(); n.parent {
+			f.open(int(n.id)*paragraph, (int(n.id)+1)*paragraph)
+		} else {
+			left -= f.take(n, min(left, most-f.used))
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package kv
+
+import (
+	"math/bits"
+	"slices"
+)
+
+// maxPrior bounds how many rows of a head a prior ranks.
+const maxPrior = 1 << 16
+
+// prior is the rows of a head that the end of the prompt attended to, best first, and those of them that a budget reads.
+type prior struct {
+	ranked []int32
+	rows   []int // those read, ascending
+	bits   []uint64
+	before []int32 // rows in bits before each word
+
+	n, first, tail int // what rows was made for
+}
+
+// choose reads the n best rows between first and tail-1, and says whether they may be others than before.
+func (p *prior) choose(n, first, tail int) bool {
+	n = max(n, 0)
+	if p.bits != nil && p.n == n && p.first == first && (p.tail == tail || p.last() < min(p.tail, tail)) {
+		return false
+	}
+	p.n, p.first, p.tail, p.rows = n, first, tail, p.rows[:0]
+	for _, r := range p.ranked {
+		if len(p.rows) == n {
+			break
+		}
+		if int(r) >= first && int(r) < tail {
+			p.rows = append(p.rows, int(r))
+		}
+	}
+	slices.Sort(p.rows)
+	words := (p.last()+1)/64 + 1
+	p.bits, p.before = sized(p.bits, words), sized(p.before, words)
+	clear(p.bits)
+	for _, r := range p.rows {
+		p.bits[r/64] |= 1 << (r % 64)
+	}
+	var sum int32
+	for i, w := range p.bits {
+		p.before[i] = sum
+		sum += int32(bits.OnesCount64(w))
+	}
+	return true
+}
+
+// last returns the last row read, or -1.
+func (p *prior) last() int {
+	if len(p.rows) == 0 {
+		return -1
+	}
+	return p.rows[len(p.rows)-1]
+}
+
+// count returns how many rows from lo to hi-1 are read.
+func (p *prior) count(lo, hi int) int { return p.upTo(hi) - p.upTo(lo) }
+
+func (p *prior) upTo(r int) int {
+	if r/64 >= len(p.bits) {
+		return len(p.rows)
+	}
+	return int(p.before[r/64]) + bits.OnesCount64(p.bits[r/64]&(1<<(r%64)-1))
+}
+
+// addPrior reads up to n rows of p besides the first and the latest.
+func (f *frontier) addPrior(p *prior, n int) error {
+	f.prior = p
+	changed := p.choose(n, f.first, f.tail)
+	f.used += len(p.rows)
+	if changed {
+		return f.s.keepHot(f.hd, p.rows)
+	}
+	return nil
+}
