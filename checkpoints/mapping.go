@@ -99,7 +99,7 @@ func (m *mapping) inPieces(b []byte, size int, emit func([]byte) error) error {
 	return nil
 }
 
-// release tells the system that b, which lies in the mapping, is not needed for now. The file's pages are read again when
+// release lets the system drop the pages of b, which lies in the mapping. The file's pages are read again when
 // somebody does need them. Small ranges are not worth the call.
 func (m *mapping) release(b []byte) {
 	if m != nil && m.mapped && len(b) >= 1<<20 {

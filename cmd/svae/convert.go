@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -145,12 +149,22 @@ func warnLosses(c *cli.Context, f *sllm.Folder, to convert.Format) error {
 // its weights are downloaded.
 func fetch(c *cli.Context, src string) (string, error) {
 	if !hub.IsRef(src) {
+		_, err := os.Stat(src)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && hubName.MatchString(src):
+			return "", fmt.Errorf("%s: no such file or folder (%s%s would download it)", src, hub.Prefix, src)
+		case errors.Is(err, fs.ErrNotExist):
+			return "", fmt.Errorf("%s: no such file or folder", src)
+		}
 		return src, nil
 	}
 	b := newBar(c, "downloading")
 	defer b.done()
 	return hub.Fetch(c.Context, src, hub.Options{Check: known, Progress: func(_ string, done, total int64) { b.set(done, total) }})
 }
+
+// hubName matches what may be a repository on a hub.
+var hubName = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$`)
 
 // known refuses the folder of a model whose config.json this program cannot run.
 func known(dir string) error {
