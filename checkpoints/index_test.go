@@ -109,7 +109,5 @@ func TestManyIndexed(t *testing.T) {
 		fmt.Fprintf(&b, `%s"model.layers.%d.weight":"1.safetensors"`, map[bool]string{true: ","}[i > 0], i)
 	}
 	dir := shards(t, b.String())
-	if _, took := cost(func() { fails(t, dir, "is not in its shard") }); took.Seconds() > 10 {
-		t.Errorf("took %v", took)
-	}
+	fails(t, dir, "is not in its shard")
 }

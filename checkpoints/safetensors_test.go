@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestSafetensorsFaults(t *testing.T) {
@@ -82,8 +81,8 @@ func TestSafetensorsFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := put(t, "model.bin", c.file)
-			if alloc, took := cost(func() { fails(t, path, c.want) }); alloc > 16<<20 || took > 5*time.Second {
-				t.Errorf("took %v and %d MB", took, alloc>>20)
+			if alloc := cost(func() { fails(t, path, c.want) }); alloc > 16<<20 {
+				t.Errorf("took %d MB", alloc>>20)
 			}
 		})
 	}
@@ -125,10 +124,8 @@ func TestManyTensors(t *testing.T) {
 		b.WriteString(stEntry(fmt.Sprintf("model.layers.%d.weight", i), "F32", "[1]", 4*i, 4*i+4))
 	}
 	path := put(t, "x.safetensors", stOf("{"+b.String()+"}", 4*n))
-	start := time.Now()
-	w := open(t, path)
-	if took := time.Since(start); took > 10*time.Second || len(w.Names()) != n {
-		t.Errorf("%d tensors in %v", len(w.Names()), took)
+	if w := open(t, path); len(w.Names()) != n {
+		t.Errorf("%d tensors", len(w.Names()))
 	}
 }
 
@@ -274,7 +271,7 @@ func TestStreamMemory(t *testing.T) {
 	}
 	w := open(t, put(t, "x.pt", zipOf(t, zipFile{"x/data.pkl", pickle}, zipFile{"x/data/0", string(data)})))
 	x, _ := w.Get("w")
-	alloc, _ := cost(func() {
+	alloc := cost(func() {
 		if err := WriteSafetensors(io.Discard, []Named{FromTensor(x)}, nil); err != nil {
 			t.Fatal(err)
 		}

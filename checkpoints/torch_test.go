@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestTorchMinimal(t *testing.T) {
@@ -126,23 +125,20 @@ func TestPickleFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := put(t, "x.pt", torchOf(t, c.pickle))
-			alloc, took := cost(func() { fails(t, path, c.want) })
-			if alloc > 300<<20 || took > 30*time.Second {
-				t.Errorf("took %v and %d MB", took, alloc>>20)
+			if alloc := cost(func() { fails(t, path, c.want) }); alloc > 300<<20 {
+				t.Errorf("took %d MB", alloc>>20)
 			}
 		})
 	}
 }
 
-// cost runs f and returns the bytes it allocated and its time.
-func cost(f func()) (alloc uint64, took time.Duration) {
+// cost runs f and returns the bytes it allocated. That it ends in time the limit of go test sees to.
+func cost(f func()) (alloc uint64) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := time.Now()
 	f()
-	took = time.Since(start)
 	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc, took
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // TestHarmlessGlobals: what is on the list loads, and does not hide the tensors beside it.
@@ -254,7 +250,7 @@ func TestZipBomb(t *testing.T) {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if alloc, _ := cost(func() { fails(t, path, "data.pkl of 67108865 bytes exceeds the limit") }); alloc > 1<<20 {
+	if alloc := cost(func() { fails(t, path, "data.pkl of 67108865 bytes exceeds the limit") }); alloc > 1<<20 {
 		t.Errorf("allocated %d bytes", alloc)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // legacyHead is the number, the version and the facts that a legacy file begins with.
@@ -143,9 +142,9 @@ func TestLegacyFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := put(t, "x.pt", c.file)
-			alloc, took := cost(func() { fails(t, path, c.want) })
-			if alloc > 2<<30 || took > 30*time.Second {
-				t.Errorf("took %v and %d MB", took, alloc>>20)
+			alloc := cost(func() { fails(t, path, c.want) })
+			if alloc > 2<<30 {
+				t.Errorf("took %d MB", alloc>>20)
 			}
 		})
 	}
@@ -185,9 +184,9 @@ func TestLegacyLazy(t *testing.T) {
 	if err := os.Truncate(path, info.Size()+4*n); err != nil {
 		t.Skip(err)
 	}
-	alloc, took := cost(func() { open(t, path) })
-	if alloc > 1<<20 || took > time.Second {
-		t.Errorf("opening took %v and %d bytes", took, alloc)
+	alloc := cost(func() { open(t, path) })
+	if alloc > 1<<20 {
+		t.Errorf("opening took %d bytes", alloc)
 	}
 }
 

@@ -248,7 +248,7 @@ func TestFamilyGradients(t *testing.T) {
 	tested := 0
 	eachFamily(t, func(t *testing.T, name string, x *familyFile) {
 		if !slices.ContainsFunc(x.Names(), func(n string) bool { return strings.HasPrefix(n, "g.") }) {
-			t.Skip("no gradients")
+			return // the logits are compared elsewhere
 		}
 		tested++
 		for backend, be := range vaetest.Backends() {

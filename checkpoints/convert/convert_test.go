@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"svae/checkpoints"
+	"svae/sllm"
+	"svae/vae"
 )
 
 // base is the demo's base model: Llama in float16, from PyTorch.
@@ -73,6 +75,30 @@ func TestVerify(t *testing.T) {
 		if _, err := p.Verify(t.Context()); err == nil || !strings.Contains(err.Error(), c.file) {
 			t.Errorf("%v: a flipped bit is not found: %v", c.target, err)
 		}
+	}
+}
+
+// TestLargeTokenizer: a tokenizer with more tokens than the model is refused, and names itself.
+func TestLargeTokenizer(t *testing.T) {
+	dir := t.TempDir()
+	f := sllm.Folder{Kind: sllm.KindLM, Raw: []byte(`{"model_type": "llama", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+		"intermediate_size": 4, "vocab_size": 100, "max_position_embeddings": 8, "bos_token_id": 1, "eos_token_id": 2}`)}
+	var err error
+	if f.LM, err = vae.ParseArch(f.Raw); err != nil {
+		t.Fatal(err)
+	}
+	var ts []checkpoints.Named
+	for _, w := range f.Weights() {
+		ts = append(ts, checkpoints.FromFloat32(w.Name, w.Shape, make([]float32, w.Elements())))
+	}
+	path := filepath.Join(dir, "model.safetensors")
+	err = checkpoints.WriteFile(path, false, func(w io.Writer) error { return checkpoints.WriteSafetensors(w, ts, nil) })
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "config.json"), f.Raw, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(path, Options{Tokenizer: base})
+	if want := base + ": the tokenizer has 2048 ids, the model a vocabulary of 100"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

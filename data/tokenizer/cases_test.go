@@ -94,7 +94,8 @@ func hasSpecials(tok *Tokenizer, ids []int32, n int) bool {
 	return n == 0
 }
 
-// TestCase20LongLine: a line of ten million characters is encoded in time that grows with its length and in bounded memory.
+// TestCase20LongLine: a line of ten million characters is encoded in bounded memory, and in time that grows with its length:
+// with its square these would outlast the limit of go test.
 func TestCase20LongLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("encodes ten million characters")
@@ -122,7 +123,7 @@ func TestCase20LongLine(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		each := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(c.text))
 		t.Logf("%s %.10q...: %.1f s, %.0f bytes for each byte", c.small, c.text, took.Seconds(), each)
-		if len(ids) == 0 || each > 60 || took > time.Minute {
+		if len(ids) == 0 || each > 60 {
 			t.Errorf("%s %.10q...: %d tokens, %.1f s, %.0f bytes for each byte", c.small, c.text, len(ids), took.Seconds(), each)
 		}
 		if !tok.nfc && !bytes.Equal(tok.Decode(ids), c.text) {
@@ -130,8 +131,8 @@ func TestCase20LongLine(t *testing.T) {
 		}
 	}
 	tok := digitsTokenizer(t)
-	start := time.Now()
-	if tok.Encode([]byte(strings.Repeat("!\U00011de0", n/25))); time.Since(start) > time.Minute {
-		t.Errorf("numbers of Unicode 17: %.1f s", time.Since(start).Seconds())
+	text := []byte(strings.Repeat("!\U00011de0", n/25)) // numbers of Unicode 17
+	if !bytes.Equal(tok.Decode(tok.Encode(text)), text) {
+		t.Error("numbers of Unicode 17: decoded otherwise")
 	}
 }

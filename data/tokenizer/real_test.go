@@ -41,6 +41,36 @@ func loadReal(t testing.TB, name string) *Tokenizer {
 
 var loaded = map[string]*Tokenizer{}
 
+// SameAsGGML compares a tokenizer with the ids that llama.cpp's tests expect of their inputs, PATH.inp and PATH.out.
+func SameAsGGML(t *testing.T, tok *Tokenizer, path string) {
+	t.Helper()
+	in, err := os.ReadFile(path + ".inp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile(path + ".out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, lines := strings.Split(string(in), "\n__ggml_vocab_test__\n"), strings.Split(string(out), "\n")
+	if len(texts) < 47 || len(lines) < 47 {
+		t.Fatalf("%d texts, %d lines", len(texts), len(lines))
+	}
+	for i := range 47 {
+		var want []int32
+		for _, f := range strings.Fields(lines[i]) {
+			id, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, int32(id))
+		}
+		if got := tok.Encode([]byte(texts[i])); !slices.Equal(got, want) {
+			t.Errorf("line %d: Encode(%q)\n got %d\nwant %d", i+1, texts[i], got, want)
+		}
+	}
+}
+
 // TestGGML compares with the expected ids that llama.cpp keeps for its own tests.
 func TestGGML(t *testing.T) {
 	for _, c := range []struct{ name, vocab string }{
@@ -49,32 +79,7 @@ func TestGGML(t *testing.T) {
 		t.Run(c.vocab, func(t *testing.T) {
 			tok := loadReal(t, c.name)
 			base := realData(t, "models", "ggml-vocab", "ggml-vocab-"+c.vocab+".gguf.inp")
-			in, err := os.ReadFile(base)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := os.ReadFile(strings.TrimSuffix(base, ".inp") + ".out")
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts := strings.Split(string(in), "\n__ggml_vocab_test__\n")
-			lines := strings.Split(string(out), "\n")
-			if len(lines) < 47 || len(texts) < 47 {
-				t.Fatalf("%d texts, %d lines", len(texts), len(lines))
-			}
-			for i := range 47 {
-				var want []int32
-				for _, f := range strings.Fields(lines[i]) {
-					id, err := strconv.Atoi(f)
-					if err != nil {
-						t.Fatal(err)
-					}
-					want = append(want, int32(id))
-				}
-				if got := tok.Encode([]byte(texts[i])); !slices.Equal(got, want) {
-					t.Errorf("line %d: Encode(%q)\n got %d\nwant %d", i+1, texts[i], got, want)
-				}
-			}
+			SameAsGGML(t, tok, strings.TrimSuffix(base, ".inp"))
 		})
 	}
 }
