@@ -53,6 +53,7 @@ type Engine struct {
 	eager  *op.Eager
 	writer *vae.Writer
 	cache  *vae.Cache
+	past   vae.Past[op.Mat]
 	feed   Feed
 	stop   []float32
 }
@@ -61,8 +62,10 @@ type Engine struct {
 func NewEngine(c *Config, s *vae.Store) *Engine {
 	s.Pack()
 	be := s.Backend()
-	return &Engine{cfg: c, model: New(c, s.Mat), eager: op.NewEager(be), writer: vae.NewWriter(&c.VAE, s),
+	e := &Engine{cfg: c, model: New(c, s.Mat), eager: op.NewEager(be), writer: vae.NewWriter(&c.VAE, s),
 		cache: vae.NewCache(be), stop: make([]float32, 2)}
+	e.past = e.cache.Past(e.eager)
+	return e
 }
 
 // Generate continues a document sentence by sentence: the hidden state behind the last sentence says whether another
@@ -141,7 +144,7 @@ func (e *Engine) prefill(done [][]int32) (op.Mat, error) {
 		z := e.model.Encoder.Encode(e.eager, &f.Enc)
 		x = e.eager.Gather(&f.Rows, e.model.start, e.model.enter(e.eager, z))
 	}
-	h := e.model.step(e.eager, x, &f.Seq, e.cache.Append)
+	h := e.model.step(e.eager, x, &f.Seq, e.past)
 	if err := e.eager.Err(); err != nil {
 		return h, err
 	}
@@ -157,7 +160,7 @@ func (e *Engine) step(ids []int32) (op.Mat, error) {
 	z := m.Encoder.Encode(o, &f.Enc)
 	f.Seq.Next(e.cache.Len(), z.R, e.cfg.Base.PosOffset())
 	f.Seq.Spans.Causal = e.cfg.VAE.Single()
-	h := m.step(o, m.enter(o, z), &f.Seq, e.cache.Append)
+	h := m.step(o, m.enter(o, z), &f.Seq, e.past)
 	return h, o.Err()
 }
 
@@ -224,6 +227,7 @@ type LMEngine struct {
 	model *LM[op.Mat]
 	eager *op.Eager
 	cache *vae.Cache
+	past  vae.Past[op.Mat]
 	ids   op.Ints
 	seq   vae.Seq
 	out   []float32
@@ -232,8 +236,10 @@ type LMEngine struct {
 // NewLMEngine returns an engine over the weights. It packs them: they must not change while the engine is in use.
 func NewLMEngine(a *vae.Arch, s *vae.Store) *LMEngine {
 	s.Pack()
-	return &LMEngine{Stops: []int32{a.EOS}, arch: a, model: NewLM(a, s.Mat), eager: op.NewEager(s.Backend()), cache: vae.NewCache(s.Backend()),
+	e := &LMEngine{Stops: []int32{a.EOS}, arch: a, model: NewLM(a, s.Mat), eager: op.NewEager(s.Backend()), cache: vae.NewCache(s.Backend()),
 		out: make([]float32, a.VocabSize)}
+	e.past = e.cache.Past(e.eager)
+	return e
 }
 
 // Forward adds tokens to the sequence and returns the logits (V) behind the last, valid until the next call.
@@ -242,7 +248,7 @@ func (e *LMEngine) Forward(ids []int32) ([]float32, error) {
 	o.Reset()
 	e.ids.V = append(e.ids.V[:0], ids...)
 	e.seq.Next(e.cache.Len(), len(ids), e.arch.PosOffset())
-	h := e.model.Hidden(o, &e.ids, &e.seq, e.cache.Append)
+	h := e.model.Hidden(o, &e.ids, &e.seq, e.past)
 	if err := o.Err(); err != nil {
 		return nil, err
 	}

@@ -29,9 +29,9 @@ func NewLM[X comparable](a *vae.Arch, get vae.Build[X]) *LM[X] {
 }
 
 // Hidden returns the rows (N, E) that the head reads.
-func (m *LM[X]) Hidden(o op.Set[X], ids *op.Ints, seq *vae.Seq, kv vae.KV[X]) X {
+func (m *LM[X]) Hidden(o op.Set[X], ids *op.Ints, seq *vae.Seq, past vae.Past[X]) X {
 	x := m.embed.Apply(o, ids, &seq.Pos)
-	return vae.Project(o, m.backbone.Run(o, x, seq, kv), m.projOut)
+	return vae.Project(o, m.backbone.Run(o, x, seq, past), m.projOut)
 }
 
 // Loss returns the sum of the losses of the feed's targets.

@@ -26,10 +26,10 @@ func NewBackbone[X comparable](a *vae.Arch, get vae.Build[X]) *Backbone[X] {
 	return b
 }
 
-// Run passes rows x (N, D) through all layers and the final norm. kv is nil without a cache.
-func (b *Backbone[X]) Run(o op.Set[X], x X, seq *vae.Seq, kv vae.KV[X]) X {
+// Run passes rows x (N, D) through all layers and the final norm. past is nil without a cache.
+func (b *Backbone[X]) Run(o op.Set[X], x X, seq *vae.Seq, past vae.Past[X]) X {
 	for i := range b.blocks {
-		x = b.blocks[i].Apply(o, x, seq, nil, kv, i)
+		x = b.blocks[i].Apply(o, x, seq, nil, past, i)
 	}
 	return b.norm.Apply(o, x)
 }
@@ -101,12 +101,12 @@ func (m *Model[X]) plans(o op.Set[X], f *Feed, h X) X {
 }
 
 // step adds positions to rows x (N, D) and runs the backbone.
-func (m *Model[X]) step(o op.Set[X], x X, seq *vae.Seq, kv vae.KV[X]) X {
+func (m *Model[X]) step(o op.Set[X], x X, seq *vae.Seq, past vae.Past[X]) X {
 	var none X
 	if m.pos != none {
 		x = o.Add(x, o.Gather(&seq.Pos, m.pos))
 	}
-	return m.backbone.Run(o, x, seq, kv)
+	return m.backbone.Run(o, x, seq, past)
 }
 
 // Plan projects hidden rows (N, D) into the decoder's latent space (N, E).

@@ -177,13 +177,14 @@ type Memory[X comparable] struct {
 
 type layerMemory[X comparable] struct{ c, k, v X }
 
-// KV lets a caller keep keys and values between passes: it is given the new rows of a layer and returns all rows that
-// the spans speak of. Training has none.
-type KV[X comparable] func(layer int, k, v X) (K, V X)
+// Past computes the self-attention of a layer for a caller that keeps keys and values between passes: queries q (N, H·K)
+// attend to what is kept and to the new rows k, v (N, KV·K), which are kept from then on. Training has none: rows attend
+// to one another, as seq says.
+type Past[X comparable] func(layer int, q, k, v X, seq *Seq, h op.Heads) X
 
-// Apply runs the block over rows x (N, D). mem is nil without cross-attention, kv nil without a cache; layer counts
+// Apply runs the block over rows x (N, D). mem is nil without cross-attention, past nil without a cache; layer counts
 // the blocks of one stack from 0.
-func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], kv KV[X], layer int) X {
+func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], past Past[X], layer int) X {
 	post := b.arch.postNorm()
 	sum := func(x, y X, n Norm[X]) X {
 		if p := b.arch.Dropout; p > 0 {
@@ -201,7 +202,7 @@ func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], kv KV[X], l
 		}
 		return n.Apply(o, x)
 	}
-	x = sum(x, b.selfAttention(o, pre(b.norm1, x), seq, kv, layer), b.norm1)
+	x = sum(x, b.selfAttention(o, pre(b.norm1, x), seq, past, layer), b.norm1)
 	var none X
 	if b.xv.W != none && mem != nil {
 		x = b.crossAttention(o, x, mem, layer)
@@ -220,7 +221,7 @@ func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], kv KV[X], l
 	return sum(x, o.Linear(h, b.down.W, b.down.B, kernels.None), b.norm2)
 }
 
-func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, kv KV[X], layer int) X {
+func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, past Past[X], layer int) X {
 	q := o.Linear(x, b.q.W, b.q.B, kernels.None)
 	k := o.Linear(x, b.k.W, b.k.B, kernels.None)
 	v := o.Linear(x, b.v.W, b.v.B, kernels.None)
@@ -228,10 +229,12 @@ func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, kv KV[X], layer int
 	if b.freqs != nil {
 		q, k = o.Rotary(q, &seq.Pos, b.freqs), o.Rotary(k, &seq.Pos, b.freqs)
 	}
-	if kv != nil {
-		k, v = kv(layer, k, v)
+	var a X
+	if h := b.arch.heads(b.arch.NumKVHeads); past != nil {
+		a = past(layer, q, k, v, seq, h)
+	} else {
+		a = o.Attention(q, k, v, &seq.Spans, h)
 	}
-	a := o.Attention(q, k, v, &seq.Spans, b.arch.heads(b.arch.NumKVHeads))
 	return o.Linear(a, b.out.W, b.out.B, kernels.None)
 }
 

@@ -5,11 +5,24 @@ import (
 	"svae/kernels/op"
 )
 
-// Cache keeps the keys and values of one sequence, layer by layer, in the order of its rows.
+// KV keeps the keys and values of one sequence, layer by layer, in the order of its rows, and attends to them.
+type KV interface {
+	Len() int     // rows that every layer has
+	Bytes() int64 // of the rows kept, in every tier
+
+	// Attend adds rows k, v (N, KV·K) to a layer and overwrites out (N, H·K) with the attention of q (N, H·K). spans
+	// counts queries from the first of q and keys from the first row kept.
+	Attend(out, q, k, v op.Mat, layer int, spans *kernels.Spans, h op.Heads) error
+}
+
+// Cache is the KV that keeps every row in memory and attends to all that the spans name.
 type Cache struct {
 	be     kernels.Backend
 	layers []kvRows
+	args   kernels.Attention
 }
+
+var _ KV = (*Cache)(nil)
 
 type kvRows struct {
 	k, v kernels.Buf
@@ -43,7 +56,25 @@ func (c *Cache) Truncate(n int) {
 	}
 }
 
-// Append adds rows to a layer and returns all of them. It is a KV.
+// Attend implements KV.
+func (c *Cache) Attend(out, q, k, v op.Mat, layer int, spans *kernels.Spans, h op.Heads) error {
+	k, v = c.Append(layer, k, v)
+	c.args = kernels.Attention{Out: out.Buf, Q: q.Buf, K: k.Buf, V: v.Buf, Spans: spans,
+		N: q.R, M: k.R, H: h.Query, KV: h.KV, HeadDim: h.Size, Scale: h.Scale}
+	c.be.Attention(&c.args)
+	return nil
+}
+
+// Past returns the Past that keeps rows in c and computes in o.
+func (c *Cache) Past(o *op.Eager) Past[op.Mat] {
+	return func(layer int, q, k, v op.Mat, seq *Seq, h op.Heads) op.Mat {
+		out := o.New(q.R, q.C)
+		c.Attend(out, q, k, v, layer, &seq.Spans, h) // a cache in memory cannot fail
+		return out
+	}
+}
+
+// Append adds rows to a layer and returns all of them.
 func (c *Cache) Append(layer int, k, v op.Mat) (op.Mat, op.Mat) {
 	for len(c.layers) <= layer {
 		c.layers = append(c.layers, kvRows{c: k.C})

@@ -95,10 +95,10 @@ func (d *Decoder[X]) Prepare(o op.Set[X], m *Memory[X]) {
 // Decode runs the packed rows of f: tokens of a sentence, each seeing those before it and the sentence's latents (§3.1).
 //
 //	returns the scored rows (N, E) or (N, D), ready for the head
-func (d *Decoder[X]) Decode(o op.Set[X], f *DecoderFeed, m *Memory[X], kv KV[X]) X {
+func (d *Decoder[X]) Decode(o op.Set[X], f *DecoderFeed, m *Memory[X], past Past[X]) X {
 	x := d.embed.Apply(o, &f.IDs, &f.Seq.Pos)
 	for i := range d.blocks {
-		x = d.blocks[i].Apply(o, x, &f.Seq, m, kv, i)
+		x = d.blocks[i].Apply(o, x, &f.Seq, m, past, i)
 	}
 	if d.cfg.Context > 0 {
 		x = o.Gather(&f.Score, x)

@@ -18,6 +18,7 @@ type Writer struct {
 	whole *op.Eager // holds what lasts for a sentence
 	step  *op.Eager // holds what lasts for a token
 	cache *Cache
+	past  Past[op.Mat]
 	mem   *Memory[op.Mat]
 	feed  DecoderFeed
 	out   []float32
@@ -26,8 +27,10 @@ type Writer struct {
 // NewWriter returns a writer over the decoder's weights.
 func NewWriter(c *Config, s *Store) *Writer {
 	be := s.Backend()
-	return &Writer{cfg: c, dec: NewDecoder(c, s.Mat), whole: op.NewEager(be), step: op.NewEager(be),
+	w := &Writer{cfg: c, dec: NewDecoder(c, s.Mat), whole: op.NewEager(be), step: op.NewEager(be),
 		cache: NewCache(be), out: make([]float32, c.Arch.VocabSize)}
+	w.past = w.cache.Past(w.step)
+	return w
 }
 
 // Begin starts a sentence from its latents (K, D), given at most Config.Context tokens that stand before it (earlier
@@ -63,7 +66,7 @@ func (w *Writer) push(ids []int32) ([]float32, error) {
 	f.Score.V = append(f.Score.V[:0], int32(m-1))
 	k := int32(w.mem.Latents.R)
 	f.MemSpans.Q, f.MemSpans.KLo, f.MemSpans.KHi = append(f.MemSpans.Q[:0], 0, int32(m)), append(f.MemSpans.KLo[:0], 0), append(f.MemSpans.KHi[:0], k)
-	x := w.dec.Decode(w.step, f, w.mem, w.cache.Append)
+	x := w.dec.Decode(w.step, f, w.mem, w.past)
 	last := x.Rows(x.R-1, x.R)
 	logits := w.step.Linear(last, w.dec.Head, w.dec.Bias, kernels.None)
 	if err := w.step.Err(); err != nil {
