@@ -20,7 +20,7 @@ func Register(device string, open func() (Backend, error)) {
 	devices.open[device] = open
 }
 
-// Open returns the backend of a device: "cpu", or "cuda" in a binary built with -tags gpu. The error wraps ErrNotBuilt
+// Open returns the backend of a device: "cpu", or "cuda" in a binary built with cgo and -tags gpu. The error wraps ErrNotBuilt
 // when this binary does not hold it.
 func Open(device string) (Backend, error) {
 	devices.Lock()
@@ -30,7 +30,7 @@ func Open(device string) (Backend, error) {
 	case open != nil:
 		return open()
 	case device == "cuda":
-		return nil, fmt.Errorf("device %q: %w (rebuild with -tags gpu, or use --device cpu)", device, ErrNotBuilt)
+		return nil, fmt.Errorf("device %q: %w (rebuild with CGO_ENABLED=1 and -tags gpu, or use --device cpu)", device, ErrNotBuilt)
 	}
 	return nil, fmt.Errorf("device %q is not known (use cpu or cuda)", device)
 }

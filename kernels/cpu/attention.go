@@ -22,6 +22,8 @@ type attention struct {
 	backward                            bool
 	ranges                              *kernels.Ranges   // of AttentionRanges
 	dense                               kernels.Attention // its sizes
+	keyRuns, valueRuns                  [][]float32       // of AttentionRuns
+	runs                                []int
 	parts                               []attentionPart
 	sq, sk, group                       int // elements of a row of q, of k; query heads of a key head
 }
@@ -100,6 +102,8 @@ func (j *attention) run(i int) {
 		j.runBackward(p)
 	case j.ranges != nil:
 		j.runRanges(p)
+	case j.runs != nil:
+		j.runTiles(p)
 	case p.last-p.first == 1 && j.HeadDim%tileCols == 0:
 		j.runStep(p)
 	default:

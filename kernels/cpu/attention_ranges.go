@@ -87,7 +87,7 @@ func (c cursor) fetch(x []float32, sk, head, K, n int) {
 
 // runRanges computes the query heads of a key head of one query row.
 func (j *attention) runRanges(p attentionPart) {
-	K, a := j.HeadDim, j.ranges
+	K, a, each := j.HeadDim, j.ranges, evenRows(j.group)
 	at := p.first*a.KV + p.head
 	next := newCursor(a.Lo[a.At[at]:a.At[at+1]], a.Hi[a.At[at]:a.At[at+1]])
 	m, head, wide := next.all, p.head*K, roundUp(K, tileCols)
@@ -111,8 +111,8 @@ func (j *attention) runRanges(p attentionPart) {
 			x, ld := keys.tile(j.k, j.sk, head, K, n, copied, K)
 			keys.fetch(j.k, j.sk, head, K, min(tileCols, st.n-t-n))
 			packT(st.keys, x, ld, n, K)
-			for i := 0; i < j.group; i += tileRows {
-				kernel(min(tileRows, j.group-i), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
+			for i := 0; i < j.group; i += each {
+				kernel(min(each, j.group-i), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
 			}
 		}
 		for i := range j.group {
@@ -131,14 +131,14 @@ func (j *attention) runRanges(p attentionPart) {
 
 // rangeValues adds n weighed values, rows of x that lie ld elements apart, to the outputs.
 func (j *attention) rangeValues(st *forwardState, r rows, x []float32, ld, t, n, block int) {
-	K := j.HeadDim
-	for i := 0; i < j.group; i += tileRows {
+	K, each := j.HeadDim, evenRows(j.group)
+	for i := 0; i < j.group; i += each {
 		c := 0
 		for ; j.group == 1 && c+rowCols <= K; c += rowCols {
 			kernelRow(n, st.scores[t:], x[c:], tileCols, ld, j.out[r.at+c:], modeFrom)
 		}
 		for ; c < K; c += tileCols {
-			product(min(tileRows, j.group-i), n, st.scores[i*block+t:], block, 1, x[c:], ld, j.out[r.at+i*K+c:], K, K-c, modeFrom)
+			product(min(each, j.group-i), n, st.scores[i*block+t:], block, 1, x[c:], ld, j.out[r.at+i*K+c:], K, K-c, modeFrom)
 		}
 	}
 }

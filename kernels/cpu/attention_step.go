@@ -1,7 +1,10 @@
 package cpu
 
+// valueRows is how many values of a step are added up by one call of a kernel.
+const valueRows = 4 * tileCols
+
 // runStep is runForward for one query, whose heads are rows of K elements, one after the other. All heads of the part
-// take in 16 keys before the next 16, so that keys and values are read in the order they lie in. Every sum has the
+// take in 16 keys, or 64 values, before the next, so that keys and values are read in the order they lie in. Every sum has the
 // chains that runForward gives it.
 func (j *attention) runStep(p attentionPart) {
 	K, sp := j.HeadDim, j.Spans
@@ -26,7 +29,7 @@ func (j *attention) runStep(p attentionPart) {
 		for i := range r.n {
 			j.softmax(&st, st.scores[i*block:], st.n, i, j.out[r.at+i*K:][:K])
 		}
-		for t := 0; t < st.n; t += tileCols {
+		for t := 0; t < st.n; t += valueRows {
 			j.stepValues(&st, p, r, at+t*j.sk, t, block)
 		}
 	}
@@ -39,29 +42,37 @@ func (j *attention) stepScores(st *forwardState, p attentionPart, r rows, at, t,
 	if t+2*tileCols <= st.n {
 		fetch(j.k[at+tileCols*j.sk:], j.sk, tileCols, p.heads*K)
 	}
+	each := evenRows(j.group)
 	for h := range p.heads {
 		packT(st.keys, j.k[at+h*K:], j.sk, min(tileCols, st.n-t), K)
-		for g := 0; g < j.group; g += tileRows {
+		for g := 0; g < j.group; g += each {
 			i := h*j.group + g
-			kernel(min(tileRows, j.group-g), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
+			kernel(min(each, j.group-g), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
 		}
 	}
 }
 
-// stepValues adds the weighed values of 16 keys from t on, the first of which lies at v[at].
+// evenRows returns how many rows a kernel takes so that n rows go by as few calls, of about the same size: one row alone
+// waits for its own sums nearly as long as six do.
+func evenRows(n int) int {
+	calls := (n + tileRows - 1) / tileRows
+	return (n + calls - 1) / calls
+}
+
+// stepValues adds the weighed values of 64 keys from t on, the first of which lies at v[at].
 func (j *attention) stepValues(st *forwardState, p attentionPart, r rows, at, t, block int) {
-	K, n := j.HeadDim, min(tileCols, st.n-t)
-	if t+2*tileCols <= st.n {
-		fetch(j.v[at+tileCols*j.sk:], j.sk, tileCols, p.heads*K)
+	K, n, each := j.HeadDim, min(valueRows, st.n-t), evenRows(j.group)
+	if t+2*valueRows <= st.n {
+		fetch(j.v[at+valueRows*j.sk:], j.sk, valueRows, p.heads*K)
 	}
 	for h := range p.heads {
-		for g := 0; g < j.group; g += tileRows {
+		for g := 0; g < j.group; g += each {
 			i, c := h*j.group+g, 0
 			for ; j.group == 1 && c+rowCols <= K; c += rowCols {
 				kernelRow(n, st.scores[i*block+t:], j.v[at+h*K+c:], tileCols, j.sk, j.out[r.at+i*K+c:], modeFrom)
 			}
 			for ; c < K; c += tileCols {
-				kernel(min(tileRows, j.group-g), n, st.scores[i*block+t:], block, 1, j.v[at+h*K+c:], j.sk, j.out[r.at+i*K+c:], K,
+				kernel(min(each, j.group-g), n, st.scores[i*block+t:], block, 1, j.v[at+h*K+c:], j.sk, j.out[r.at+i*K+c:], K,
 					modeFrom)
 			}
 		}

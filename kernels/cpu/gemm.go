@@ -44,7 +44,7 @@ const (
 	wideRows  = 480 // of a tile whose A is packed too
 	wideCols  = 768
 	largeA    = 1 << 17
-	inlineOps = 1 << 17      // multiply-adds below which a product stays on the caller's goroutine
+	inlineOps = 1 << 15      // multiply-adds below which a product stays on the caller's goroutine
 	fewRows   = 2 * tileRows // read packed panels from end to end up to here
 	fewCols   = 2 * rowCols
 )

@@ -12,6 +12,7 @@ const (
 	int8Bytes = 64 << 10 // of the weights of a part, which several rows of x then find in the second-level cache
 	int8Rows  = 128      // of x in a part
 	int8Most  = 1024     // of x that are rounded at a time
+	int8Few   = 8        // of x, with which weights are read as fast as memory gives them
 )
 
 // int8Linear is the product of rows of x, rounded in blocks, with int8 weights. A part is a strip of the weights' rows
@@ -26,6 +27,8 @@ type int8Linear struct {
 	xq      []int16 // (N, blocks*64)
 	xs      []float32
 	blocks  int
+	share   // of the rows of w, where x has few
+	few     bool
 	strip   int // rows of w in a part
 	strips  int
 	rounds  bool // the parts are rows of x to round
@@ -65,11 +68,25 @@ func (j *int8Linear) run8(p *pool) {
 	j.rounds = true
 	j.split(p, j.N, j.N*j.I*4)
 	j.rounds = false
+	if j.few = j.N <= int8Few; j.few {
+		if j.O*j.ld <= inlineWeights {
+			j.multiplyAll(0, j.N, 0, j.O)
+		} else {
+			j.cut(j.O, 4, 4, leastWeights/2/max(j.ld, 1), p.workers)
+			p.do(len(j.ends), j)
+		}
+		j.forget(s)
+		return
+	}
 	j.strip = max(4, min(int8Bytes/max(j.ld, 1), j.O/(4*p.workers))&^3)
 	j.strips = (j.O + j.strip - 1) / j.strip
 	j.split(p, j.strips*((j.N+int8Rows-1)/int8Rows), j.N*j.O*max(j.I, 1)/4)
+	j.forget(s)
+}
+
+func (j *int8Linear) forget(s *scratch) {
 	s.put()
-	*j = int8Linear{}
+	*j = int8Linear{share: share{j.ends[:0]}}
 	int8Linears.Put(j)
 }
 
@@ -90,8 +107,24 @@ func (j *int8Linear) run(part int) {
 		quantize(j.xq[part*wide:][:wide], j.xs[part*j.blocks:][:j.blocks], j.x[part*j.I:][:j.I])
 		return
 	}
+	if j.few { // a strip at a time, which the next row of x finds in the cache
+		strip := max(4, int8Bytes/max(j.ld, 1)&^3)
+		if j.N == 1 {
+			strip = j.O
+		}
+		o0, end := j.part(part)
+		for ; o0 < end; o0 += strip {
+			j.multiplyAll(0, j.N, o0, min(o0+strip, end))
+		}
+		return
+	}
 	o0, n0 := part%j.strips*j.strip, part/j.strips*int8Rows
-	o1, n1 := min(o0+j.strip, j.O), min(n0+int8Rows, j.N)
+	j.multiplyAll(n0, min(n0+int8Rows, j.N), o0, min(o0+j.strip, j.O))
+}
+
+// multiplyAll computes rows n0 to n1-1 of columns o0 to o1-1.
+func (j *int8Linear) multiplyAll(n0, n1, o0, o1 int) {
+	wide := j.blocks * i8Block
 	if j.blocks == 0 {
 		for n := n0; n < n1; n++ {
 			clear(j.c[n*j.ldc+o0 : n*j.ldc+o1])

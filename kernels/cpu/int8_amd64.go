@@ -7,8 +7,8 @@ package cpu
 //go:noescape
 func quantizeAVX(q *int16, scales, x *float32, blocks int)
 
-// dotRows4AVX computes dot8Go for groups of four rows of w, groups > 0, and one row of x. It asks for the next
-// group's weights in the order they lie in, not in that of their use: memory gives them faster.
+// dotRows4AVX computes dot8Go for 4·groups rows of w, groups > 0, and one row of x. It takes a row of each quarter of them
+// at a time: memory gives four long streams faster than one.
 //
 //go:noescape
 func dotRows4AVX(out *float32, w *int8, ld int, ws *float32, groups int, x *int16, xs *float32, blocks int)

@@ -37,6 +37,10 @@ func (b *Backend) linear(r result, x []float32, w kernels.Buf, N, I, O int) {
 	default:
 		g.b = w.F32()
 	}
+	if 0 < N && N <= fewRows && I > 0 && O > 0 && (g.packed || g.h != nil) {
+		b.pool.multiplyFew(g)
+		return
+	}
 	b.pool.multiply(g)
 }
 

@@ -1,7 +1,7 @@
-//go:build gpu
+//go:build gpu && cgo
 
-// Package cuda is the seam to NVIDIA GPUs. A binary holds it only if it was built with -tags gpu, which needs cgo and the
-// CUDA headers. So far it finds the devices; the operations do not run on them yet.
+// Package cuda is the seam to NVIDIA GPUs. A binary holds it only if it was built with CGO_ENABLED=1 and -tags gpu, which
+// needs a C compiler and the CUDA headers. So far it finds the devices; the operations do not run on them yet.
 package cuda
 
 import (

@@ -12,6 +12,7 @@ import (
 type scratch struct {
 	f     []float32
 	used  int
+	runs  runs
 	spans kernels.Spans
 	att   kernels.Attention
 }
@@ -60,6 +61,14 @@ func (s *Store) Attend(out, lse, q []float32, layer int, ranges [][]Range) error
 	}
 	sc := s.scratch.Get().(*scratch)
 	defer s.put(sc)
+	if b, ok := s.backend.(runBackend); ok && s.cfg.Type == F32 && s.pool.limit == 0 {
+		defer sc.runs.release()
+		if err := sc.runs.gather(s, layer, ranges); err != nil {
+			return err
+		}
+		b.AttentionRuns(out, lse, q, sc.runs.k, sc.runs.v, sc.runs.at, H, K, s.cfg.Scale)
+		return nil
+	}
 	k, v := sc.floats(total*K), sc.floats(total*K)
 	sc.spans.Q, sc.spans.KLo, sc.spans.KHi = sc.spans.Q[:0], sc.spans.KLo[:0], sc.spans.KHi[:0]
 	at := 0

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 	"testing"
+	"time"
 
 	"svae/kernels"
 	"svae/kernels/cpu"
@@ -36,16 +37,14 @@ func BenchmarkStep(b *testing.B) {
 				Spans: &kernels.Spans{Q: []int32{0, 1}, KLo: []int32{0}, KHi: []int32{int32(n)}}, N: 1, M: n, H: 14, KV: 2,
 				HeadDim: 64, Scale: 0.125}
 			be := cpu.New()
-			for b.Loop() {
-				be.Attention(&a)
-			}
+			fastest(b, func() { be.Attention(&a) })
 		})
 		for _, typ := range []Type{F32, BF16, I8} {
 			st := benchStore(b, seq, typ, nil)
 			for _, c := range []struct {
 				name string
 				o    Options
-			}{{"dense", Options{}}, {"recent", Options{}}, {"quest", Options{}}, {"ours", Options{}}, {"ours", Options{FlatLimit: -1}}} {
+			}{{"dense", Options{}}, {"recent", Options{}}, {"quest", Options{}}, {"ours", Options{}}, {"ours", Options{FlatLimit: -1}}, {"paper", Options{}}} {
 				if typ != F32 && c.name != "ours" {
 					continue
 				}
@@ -58,7 +57,7 @@ func BenchmarkStep(b *testing.B) {
 			if typ == F32 {
 				light := benchStoreOf(b, seq, Config{Layers: 1, Heads: 14, KVHeads: 2, HeadDim: 64, MinSegment: 16}, nil)
 				b.Run(fmt.Sprintf("ours-light/f32/rows=%d", n), func(b *testing.B) {
-					benchReader(b, seq, light, "ours", Options{MeanOnly: true})
+					benchReader(b, seq, light, "ours", Options{})
 				})
 				light.Close()
 				b.Run(fmt.Sprintf("select/rows=%d", n), func(b *testing.B) { benchSelect(b, seq, st) })
@@ -106,25 +105,36 @@ func benchReader(b *testing.B, seq *sequence, st *Store, name string, o Options)
 		}
 	}
 	i := 0
-	for b.Loop() {
+	fastest(b, func() {
 		if _, err := r.Step(out, Query{Q: seq.query(0, seq.N-1-i%64)}); err != nil {
 			b.Fatal(err)
 		}
 		i++
-	}
+	})
 	b.ReportMetric(mass/count, "mass")
 	b.ReportMetric(r.sel.Rows(), "rows")
+}
+
+// fastest reports, besides the mean, the time of the fastest call: what is left of it on a machine that others use.
+func fastest(b *testing.B, f func()) {
+	least := time.Duration(1 << 62)
+	for b.Loop() {
+		begin := time.Now()
+		f()
+		least = min(least, time.Since(begin))
+	}
+	b.ReportMetric(float64(least.Nanoseconds()), "least-ns")
 }
 
 func benchSelect(b *testing.B, seq *sequence, st *Store) {
 	r := benchPolicy(b, seq, st, "ours", Options{})
 	i := 0
-	for b.Loop() {
+	fastest(b, func() {
 		if err := r.Policy.Select(st, Query{Q: seq.query(0, seq.N-1-i%64)}, r.Budget, &r.sel); err != nil {
 			b.Fatal(err)
 		}
 		i++
-	}
+	})
 }
 
 // BenchmarkTier measures a step with an eighth of the rows in RAM, and with all.
@@ -185,7 +195,7 @@ func BenchmarkPromptEnd(b *testing.B) {
 			l := &oursLayer{window: window{size: 32}}
 			l.observe(n-32, seq.q[0][(n-32)*14*64:], 14*64)
 			for b.Loop() {
-				must(b, p.settle(st, 0, l))
+				must(b, p.settle(st, 0, l, 4096))
 			}
 		})
 	}

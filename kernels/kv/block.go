@@ -3,6 +3,8 @@ package kv
 import (
 	"math"
 	"unsafe"
+
+	"svae/kernels/cpu"
 )
 
 // The words of a block of 64 rows of one head, each row K elements:
@@ -88,14 +90,11 @@ func decodeKeys(dst []float32, w []uint32, t Type, lo, hi, K int) {
 	case F32:
 		copy(dst, asFloats(w)[lo*K:hi*K])
 	case BF16:
-		widen(dst, asHalves(w)[lo*K:hi*K])
+		cpu.WidenHalves(dst, asHalves(w)[lo*K:hi*K])
 	case I8:
 		scales, q := asFloats(w[:K]), asInts(w[K+blockRows:])
 		for r := lo; r < hi; r++ {
-			out := dst[(r-lo)*K : (r-lo+1)*K]
-			for c, x := range q[r*K : (r+1)*K] {
-				out[c] = scales[c] * float32(x)
-			}
+			cpu.ScaleBytes(dst[(r-lo)*K:], q[r*K:(r+1)*K], scales)
 		}
 	}
 }
@@ -107,14 +106,11 @@ func decodeValues(dst []float32, w []uint32, t Type, lo, hi, K int) {
 	case F32:
 		copy(dst, asFloats(w)[n+lo*K:n+hi*K])
 	case BF16:
-		widen(dst, asHalves(w)[n+lo*K:n+hi*K])
+		cpu.WidenHalves(dst, asHalves(w)[n+lo*K:n+hi*K])
 	case I8:
 		scales, q := asFloats(w[K:K+blockRows]), asInts(w[K+blockRows:])[n:]
 		for r := lo; r < hi; r++ {
-			out, s := dst[(r-lo)*K:(r-lo+1)*K], scales[r]
-			for c, x := range q[r*K : (r+1)*K] {
-				out[c] = s * float32(x)
-			}
+			cpu.ScaleBytesBy(dst[(r-lo)*K:], q[r*K:(r+1)*K], scales[r])
 		}
 	}
 }
@@ -126,11 +122,4 @@ func half(x float32) uint16 {
 		return uint16(b>>16) | 0x40
 	}
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
-}
-
-func widen(dst []float32, src []uint16) {
-	dst = dst[:len(src)]
-	for i, h := range src {
-		dst[i] = math.Float32frombits(uint32(h) << 16)
-	}
 }

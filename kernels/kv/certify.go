@@ -192,6 +192,7 @@ func (c *cover) holds() bool {
 // remain is estimate for the nodes that cover what is not read.
 func (f *frontier) remain(c *cover, share []float32, rest *remainder, want bool) {
 	rest.reset()
+	rest.base = append(rest.base, f.total...)
 	for g := range share {
 		share[g] = 1
 	}
@@ -215,7 +216,7 @@ func (f *frontier) remain(c *cover, share []float32, rest *remainder, want bool)
 			continue
 		}
 		for g := range f.G {
-			rest.mass = append(rest.mass, ln+f.low[g])
+			rest.mass = append(rest.mass, expf(ln+f.low[g]-f.total[g]))
 		}
 		rest.val = append(rest.val, t.val.row(n.id)...)
 	}

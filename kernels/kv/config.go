@@ -55,7 +55,7 @@ type Config struct {
 	Scale float64 // multiplies q·k; 0 means 1/√HeadDim
 
 	MaxSegment  int    // rows at which a segment is split; 0 means 64
-	MinSegment  int    // a shorter segment is merged with the next; 0 means 4
+	MinSegment  int    // a shorter segment is merged with the next; 0 means 16
 	Fingerprint string // names the weights and the rotary settings; Load refuses rows of another
 }
 
@@ -75,7 +75,7 @@ func (c *Config) fill() error {
 		c.MaxSegment = 64
 	}
 	if c.MinSegment == 0 {
-		c.MinSegment = 4
+		c.MinSegment = min(16, c.MaxSegment)
 	}
 	switch {
 	case c.Layers <= 0 || c.HeadDim <= 0 || c.KVHeads <= 0 || c.Heads <= 0:

@@ -36,19 +36,3 @@ func logInt(n int) float32 {
 	}
 	return logf(float32(n))
 }
-
-// logSumExp returns ln Σ eˣ.
-func logSumExp(x []float32) float32 {
-	best := float32(math.Inf(-1))
-	for _, v := range x {
-		best = max(best, v)
-	}
-	if math.IsInf(float64(best), 0) {
-		return best
-	}
-	var sum float32
-	for _, v := range x {
-		sum += expf(v - best)
-	}
-	return best + logf(sum)
-}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"svae/kernels"
+	"svae/kernels/cpu"
 )
 
 // frontier is the search for one key head. Its heap and what was taken cover every row outside the edges.
@@ -32,7 +33,17 @@ type frontier struct {
 	bare     bool      // rows that have no summary are not read: nothing is known of them
 	fresh    []node
 	rs       []Range
-	sum      []float32
+	sum      []float32 // of flat: 1/Σ exp(est - shift) (G); shift and the part of Σ that is in segments follow
+	flat     bool      // est and share are laid out as flat does
+	rank     []float32 // of flat
+	wide     int       // of flat: elements of a row of est
+	shift    []float32
+	inside   []float32
+	others   []int32 // of flat: segments that may be worth an estimate if they are not read
+	q        []int16
+	factor   []float32
+	ones     []float32
+	center   []float32
 	mean     []float32 // scratch of nodes
 	quad     []float32
 	box, big []float32
@@ -115,7 +126,7 @@ func (f *frontier) begin(s *Store, q Query, h, n, budget int, o Options, bounded
 	}
 	var last int
 	f.first, last = edges(n, budget, o.Sinks, o.Recent)
-	f.tail, f.bare, f.meanOnly = n-last, false, o.MeanOnly
+	f.tail, f.bare, f.meanOnly, f.flat = n-last, false, !o.Spread, false
 	if open := s.Sealed(); f.tail > open {
 		if bounded || n-open <= budget-f.first {
 			f.tail = max(open, f.first)
@@ -133,25 +144,51 @@ func (f *frontier) begin(s *Store, q Query, h, n, budget int, o Options, bounded
 	f.chosen, f.taken = f.chosen[:0], sized(f.taken, s.Segments())
 }
 
-// edges computes the mass of the rows that are always read.
+// edges computes the mass of the rows that are always read. Their bytes count with those of the rows read.
 func (f *frontier) edges(layer, h, n int) error {
-	rs := extend(fromRows(extend(f.rs[:0], 0, f.first), f.prior.rows), f.tail, n)
+	p := f.prior
+	rs := extend(extend(f.rs[:0], 0, f.first), f.tail, n)
 	f.rs = rs
-	M, sc := rowsOf(rs), f.s.scratch.Get().(*scratch)
+	M, kept, sc := rowsOf(rs), len(p.rows), f.s.scratch.Get().(*scratch)
 	defer f.s.put(sc)
-	keys, scores := sc.floats(M*f.K), sc.floats(M*f.G)
+	for i := p.kept; i < kept; i++ {
+		if err := f.s.read(p.keys[i*f.K:(i+1)*f.K], nil, f.hd, p.rows[i], p.rows[i]+1); err != nil {
+			return err
+		}
+	}
+	keys, scores, known := sc.floats(M*f.K), sc.floats(M*f.G), sc.floats(kept*f.G)
 	if err := f.s.Keys(keys, layer, h, rs); err != nil {
 		return err
 	}
+	scanned := f.scanned
 	f.linear(scores, f.x, keys, f.K, M)
+	f.linear(known, f.x, p.keys, f.K, kept)
+	f.scanned = scanned
+	f.ones = sized(f.ones, max(M, kept))
+	for i := range f.ones {
+		f.ones[i] = 1
+	}
 	for g := range f.G {
-		f.edge[g] = logSumExp(scores[g*M : (g+1)*M])
+		a, b := scores[g*M:(g+1)*M], known[g*kept:(g+1)*kept]
+		best := float32(math.Inf(-1))
+		if M > 0 {
+			best = cpu.Largest(a)
+		}
+		if kept > 0 {
+			best = max(best, cpu.Largest(b))
+		}
+		if f.edge[g] = best; !math.IsInf(float64(best), 0) {
+			f.edge[g] += logf(cpu.Shares(a, f.ones, best) + cpu.Shares(b, f.ones, best))
+		}
 	}
 	return nil
 }
 
 // linear overwrites out (G, O) with x·wᵀ.
 func (f *frontier) linear(out, x, w []float32, I, O int) {
+	if O == 0 {
+		return
+	}
 	f.scanned += int64(4 * I * O)
 	f.s.backend.Linear(kernels.Of(out), kernels.Buf{}, kernels.Of(x), kernels.Of(w), kernels.Buf{}, kernels.None, f.G, I, O)
 }

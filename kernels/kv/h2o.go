@@ -42,9 +42,9 @@ func (p *h2o) Observe(s *Store, layer, first int, q []float32) error {
 	for h := range l.sum {
 		l.sum[h] = sized(l.sum[h], max(n, len(l.sum[h])))
 		sum := l.sum[h]
-		err := s.attentionOf(layer, h, first, q, func(_ int, w []float32) {
+		err := s.attentionOf(layer, h, first, q, func(_ int, w []float32, norm float32) {
 			for i, x := range w {
-				sum[i] += float64(x)
+				sum[i] += float64(x * norm)
 			}
 		})
 		if err != nil {

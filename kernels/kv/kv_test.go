@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -160,6 +161,10 @@ func sameStore(t testing.TB, a, b *Store) {
 			if !sameBits(p.rank.f, q.rank.f) || !sameBits(p.wide.f, q.wide.f) {
 				t.Fatalf("layer %d head %d: bounds of ranks differ", l, h)
 			}
+			if !sameBits(p.index.q.f, q.index.q.f) || !sameBits(p.index.scale.f, q.index.scale.f) ||
+				!sameBits(p.index.center.f, q.index.center.f) {
+				t.Fatalf("layer %d head %d: indices differ", l, h)
+			}
 			for i, s := range []*summaries{&p.seg, &p.par} {
 				o := []*summaries{&q.seg, &q.par}[i]
 				for j, x := range [][2]table{{s.mean, o.mean}, {s.vari, o.vari}, {s.box, o.box}, {s.val, o.val}, {s.info, o.info}} {
@@ -200,6 +205,39 @@ func TestAttendWhole(t *testing.T) {
 					if !sameBits(out, want) || !sameBits(lse, wantLse) {
 						t.Fatalf("%d rows, layer %d: not the bits of attention in one piece", n, l)
 					}
+				}
+			}
+		}
+	})
+}
+
+// TestRead: rows read for all heads are those that each head attends to, in and out of RAM.
+func TestRead(t *testing.T) {
+	forTypes(t, func(t *testing.T, cfg Config) {
+		const n, K, W = 333, 16, 32
+		seq := newSequence(cfg, 30, n)
+		pool := NewPool(20000, filepath.Join(t.TempDir(), "rows"))
+		t.Cleanup(func() { pool.Close() })
+		for _, st := range []*Store{seq.store(t, nil, n), seq.store(t, pool, n)} {
+			for _, r := range []Range{{0, n}, {0, 0}, {63, 65}, {10, 200}, {320, 333}, {332, 333}} {
+				m := r.Len()
+				k, v := make([]float32, m*W), make([]float32, m*W)
+				must(t, st.Read(k, v, 1, r.Lo, r.Hi))
+				hk, hv := make([]float32, m*K), make([]float32, m*K)
+				for h := range 2 {
+					must(t, st.gather(hk, hv, 1, h, []Range{r}))
+					for i := range m {
+						if !sameBits(k[i*W+h*K:][:K], hk[i*K:][:K]) || !sameBits(v[i*W+h*K:][:K], hv[i*K:][:K]) {
+							t.Fatalf("head %d row %d differs", h, r.Lo+i)
+						}
+					}
+				}
+			}
+			x := make([]float32, 2*W)
+			for _, err := range []error{st.Read(x, x, 2, 0, 2), st.Read(x, x, 0, n-1, n+1), st.Read(x, x, 0, -1, 1),
+				st.Read(x, x, 0, 2, 0), st.Read(x, x[:W], 0, 0, 2)} {
+				if err == nil {
+					t.Error("a read of rows that are not there, or into too little, succeeded")
 				}
 			}
 		}
@@ -253,7 +291,7 @@ func TestAttendRanges(t *testing.T) {
 }
 
 func TestSegments(t *testing.T) {
-	cfg := Config{Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4}
+	cfg := Config{Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 4, MinSegment: 4}
 	rows := make([]float32, 12000*4)
 	for _, c := range []struct {
 		name   string

@@ -1,9 +1,13 @@
 package kv
 
 import (
+	"cmp"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
+
+	"svae/kernels/cpu"
 )
 
 // ours reads, besides the first and latest rows, two kinds of rows: those that the end of the prompt attended to most
@@ -11,21 +15,25 @@ import (
 // that it expects of each of their rows, until the budget, shared by the key heads of a layer, is full. Nothing is
 // dropped: a later query may find any row.
 //
-// With x = q·scale, the scores x·k of a segment's n rows have the mean x·µ and, if channels are independent, the variance
-// σ² = Σ x²σ²; half of it is nearer the truth on the keys of real models. The logarithm of their mean exponential is then
+// With x = q·scale, the scores x·k of a segment's rows have the mean x·µ; by Jensen's inequality exp(x·µ) is at most their
+// mean exponential, and on the keys of real models it ranks segments as well as what knows their variance, for less bytes
+// (doc.go). The means are kept in bytes (index). A row's share of a head's mass is exp(x·µ - c), where c is the logarithm
+// of the mass of all rows: exact for those always read, estimated for the others. The rank of a segment is the sum of
+// these shares over the heads of its group; so heads that spread their mass over the past get more of the budget than heads
+// that look at the latest rows.
+//
+// With Spread, the estimate has the second cumulant: if channels are independent, scores have the variance σ² = Σ x²σ²; half
+// of it is nearer the truth on the keys of real models. The logarithm of the mean exponential of n rows is then
 //
 //	e = x·µ + σ²/2              if σ² <= 2 ln n, the second cumulant;
 //	e = x·µ + σ√(2 ln n) - ln n  else, when the largest of n scores is all there is of the sum (Derrida 1981),
 //
-// and at most x·µ + ‖x‖R, by the ball around the keys. A row's share of a head's mass is exp(e - c), where c is the
-// logarithm of the mass of all rows: exact for those always read, estimated for the others. The rank of a segment is the sum
-// of these shares over the heads of its group; so heads that spread their mass over the past get more of the budget than
-// heads that look at the latest rows.
+// and at most x·µ + ‖x‖R, by the ball around the keys.
 //
-// Over many segments it goes best first through two levels. The rank of a paragraph bounds those of its segments: the
-// box around their means and the ball around them, each with the largest variances, and the ball around its keys.
-// What is not read is estimated, segment by segment or as a whole paragraph, by its mean value with the mass n·exp(x·µ),
-// which by Jensen's inequality its rows have at least.
+// Over more than FlatLimit segments it goes best first through two levels. The rank of a paragraph bounds those of its
+// segments: the box around their means and the ball around them, each with the largest variances, and the ball around
+// its keys. What is not read is estimated, segment by segment or as a whole paragraph, by its mean value with the mass
+// n·exp(x·µ), unless it is negligible.
 type ours struct {
 	o      Options
 	layers layerStates[oursLayer]
@@ -63,21 +71,38 @@ func (p *ours) Observe(s *Store, layer, first int, q []float32) error {
 	return nil
 }
 
-// settle ranks the rows before the window by what it attends to.
-func (p *ours) settle(s *Store, layer int, l *oursLayer) error {
+// settle ranks the rows before the window by what it attends to, as many as any budget up to most rows may read.
+func (p *ours) settle(s *Store, layer int, l *oursLayer, most int) error {
 	l.heads = make([]prior, s.cfg.KVHeads)
 	l.fresh = false
-	mass, err := s.windowMass(layer, &l.window, s.cfg.KVHeads)
-	if err != nil {
+	first := l.end - len(l.q)/(s.cfg.Heads*s.cfg.HeadDim)
+	return s.eachHead(func(h int) error {
+		mass := make([]float32, first)
+		err := s.attentionOf(layer, h, first, l.q, func(_ int, w []float32, norm float32) { cpu.MulAdd(mass, w, norm) })
+		l.heads[h].ranked = best(mass, min(most, maxPrior))
 		return err
+	})
+}
+
+// best returns the indices of the n largest of x or a few more, by falling value, equals by rising index.
+func best(x []float32, n int) []int32 {
+	var count [classes]int
+	for _, v := range x {
+		count[class(v)]++
 	}
-	for h, m := range mass {
-		order := ranked(m)
-		for _, r := range order[:min(len(order), maxPrior)] {
-			l.heads[h].ranked = append(l.heads[h].ranked, int32(r))
+	least, sum := uint32(classes), 0
+	for least > 0 && sum < n {
+		least--
+		sum += count[least]
+	}
+	idx := make([]int32, 0, sum)
+	for i, v := range x {
+		if class(v) >= least {
+			idx = append(idx, int32(i))
 		}
 	}
-	return nil
+	slices.SortFunc(idx, func(a, b int32) int { return cmp.Or(cmp.Compare(x[b], x[a]), cmp.Compare(a, b)) })
+	return idx
 }
 
 // Select is Policy's.
@@ -91,7 +116,7 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 	}
 	l := p.layer(q.Layer)
 	if l.fresh || l.heads == nil {
-		if err := p.settle(s, q.Layer, l); err != nil {
+		if err := p.settle(s, q.Layer, l, max(2*budget, 4096)); err != nil {
 			return err
 		}
 	}
@@ -107,7 +132,15 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 		if err := f.edges(q.Layer, h, n); err != nil {
 			return err
 		}
-		f.nodes(p.o.FlatLimit)
+		if p.o.Spread || s.Segments() > p.o.FlatLimit {
+			f.nodes(p.o.FlatLimit)
+			return nil
+		}
+		most := budget * p.o.Cap
+		if p.o.NoAdapt {
+			most = budget
+		}
+		f.rankAll(min(most-f.used, budget*s.cfg.KVHeads))
 		return nil
 	})
 	if err != nil {
@@ -118,15 +151,16 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 	}
 	p.search(budget, left)
 	sel.rest = sized(sel.rest, len(p.w))
-	for h := range p.w {
-		sel.Scanned += p.w[h].scanned
-	}
-	return s.eachHead(func(h int) error {
+	err = s.eachHead(func(h int) error {
 		f := &p.w[h]
 		sel.Ranges[h] = f.ranges(sel.Ranges[h], n)
 		f.estimate(sel.Mass[h*f.G:(h+1)*f.G], &sel.rest[h], !p.o.NoRest && !f.bare)
 		return nil
 	})
+	for h := range p.w {
+		sel.Scanned += p.w[h].scanned
+	}
+	return err
 }
 
 // manySegments is from how many on key heads are worth a goroutine each.

@@ -114,10 +114,10 @@ type Options struct {
 	DenseLayers int     // layers that quest and ours read whole
 	Floor       int     // rows that ours gives every key head at least, up to the budget: 64
 	Cap         int     // how many times the budget ours gives a key head at most: 4
-	FlatLimit   int     // segments up to which ours looks at all of them: 2048; -1 for two levels always
+	FlatLimit   int     // segments up to which ours looks at all of them: 131072; -1 for two levels always
 	Full        bool    // paper: read everything kept at the token that ends a sentence and the next, as the published code does
 	Certify     bool    // ours: bound the error under every budget
-	MeanOnly    bool    // ours: rank by the mean keys, without the variances; half of the bytes to look at
+	Spread      bool    // ours: rank by the variances of the keys besides their means, in float32; nine times the bytes to look at
 	NoRest      bool    // ours: leave out the estimate of what is not read
 	NoAdapt     bool    // ours: the same budget for every key head
 }
@@ -151,7 +151,7 @@ func NewPolicy(name string, o Options) (Policy, error) {
 	def(&o.Page, 16)
 	def(&o.Floor, 64)
 	def(&o.Cap, 4)
-	def(&o.FlatLimit, 2048)
+	def(&o.FlatLimit, 1<<17)
 	if o.Keep == 0 {
 		o.Keep = 3
 	}
@@ -264,6 +264,10 @@ func (r *Reader) Step(out []float32, q Query) (Report, error) {
 	}
 	return rep, nil
 }
+
+// LogSumExp returns the log-sum-exp of the scores of the rows that the last step read, of each head; valid until the next
+// step. Less that of all rows, it is the logarithm of the softmax mass that was read.
+func (r *Reader) LogSumExp() []float32 { return r.lse }
 
 func (r *Reader) remember(layer int) {
 	r.last[layer] = sized(r.last[layer], len(r.sel.Ranges))

@@ -415,7 +415,7 @@ func TestBestFirst(t *testing.T) {
 		for at := n - 40; at < n; at++ {
 			for h := range 2 {
 				var f, all frontier
-				o := Options{Sinks: 4, Recent: 32, Floor: 64, Cap: 4, MeanOnly: at%4 == 0}
+				o := Options{Sinks: 4, Recent: 32, Floor: 64, Cap: 4, Spread: at%4 != 0}
 				q := Query{Layer: 0, Q: seq.query(0, at)}
 				for _, x := range []*frontier{&f, &all} {
 					x.begin(st, q, h, n, 400, o, false)
@@ -513,7 +513,7 @@ func TestScanned(t *testing.T) {
 	st := seq.store(t, nil, n)
 	var bytes [2]int64
 	for i, flat := range []int{-1, 1 << 20} {
-		r, err := NewReader(st, policy(t, "ours", Options{FlatLimit: flat, Floor: 1}), Budget{Rows: 150})
+		r, err := NewReader(st, policy(t, "ours", Options{FlatLimit: flat, Floor: 1, Spread: true}), Budget{Rows: 150})
 		must(t, err)
 		for at := n - 40; at < n; at++ {
 			rep, err := r.Step(make([]float32, 96), Query{Q: seq.query(0, at)})

@@ -16,6 +16,14 @@ type prior struct {
 	before []int32 // rows in bits before each word
 
 	n, first, tail int // what rows was made for
+
+	keys []float32 // of rows (len(rows), K); the first kept of them lie in full blocks and never change
+	kept int
+
+	// Rows of each segment that are not always read, as of the last step: of a store that was cut so often, and before
+	// the row that the last step's latest rows began with.
+	free       []float32
+	cuts, edge int
 }
 
 // choose reads the n best rows between first and tail-1, and says whether they may be others than before.
@@ -71,8 +79,31 @@ func (f *frontier) addPrior(p *prior, n int) error {
 	f.prior = p
 	changed := p.choose(n, f.first, f.tail)
 	f.used += len(p.rows)
-	if changed {
-		return f.s.keepHot(f.hd, p.rows)
+	if !changed {
+		return nil
 	}
-	return nil
+	p.free = p.free[:0]
+	p.kept, _ = slices.BinarySearch(p.rows, len(f.hd.blocks)*blockRows)
+	p.keys = sized(p.keys, len(p.rows)*f.K)
+	for i, r := range p.rows[:p.kept] {
+		if err := f.s.read(p.keys[i*f.K:(i+1)*f.K], nil, f.hd, r, r+1); err != nil {
+			p.bits = nil // choose again
+			return err
+		}
+	}
+	return f.s.keepHot(f.hd, p.rows)
+}
+
+// freeRows brings p.free up to date for the step at hand and returns it.
+func (f *frontier) freeRows(S int) []float32 {
+	p := f.prior
+	if p.cuts != f.s.cuts || len(p.free) > S {
+		p.free, p.cuts = p.free[:0], f.s.cuts
+	}
+	from, _ := slices.BinarySearch(f.s.ends[:len(p.free)], min(p.edge, f.tail)+1)
+	p.free, p.edge = sized(p.free, S), f.tail
+	for i := from; i < S; i++ {
+		p.free[i] = float32(f.free(i, false))
+	}
+	return p.free
 }

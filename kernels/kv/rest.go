@@ -6,26 +6,35 @@ import (
 	"svae/kernels"
 )
 
-// remainder estimates the rows that one key head does not read: nodes with their log mass (n, G) and mean value (n, K).
-type remainder struct{ mass, val []float32 }
+// remainder estimates the rows that one key head does not read: nodes with their mass (n, G), as a multiple of exp(base)
+// (G), and mean value (n, K).
+type remainder struct{ base, mass, val []float32 }
 
-func (r *remainder) reset() { r.mass, r.val = r.mass[:0], r.val[:0] }
+func (r *remainder) reset() { r.base, r.mass, r.val = r.base[:0], r.mass[:0], r.val[:0] }
 
 // share returns the share of the mass that the estimate claims for head g of G, rounded up.
 func (r *remainder) share(g, G int, lse float64) float64 {
 	var sum float64
 	for i := g; i < len(r.mass); i += G {
-		sum += math.Exp(float64(r.mass[i]) - lse)
+		sum += float64(r.mass[i])
+	}
+	if sum > 0 {
+		sum *= math.Exp(float64(r.base[g]) - lse)
 	}
 	return sum / (1 + sum) * (1 + 1e-5)
 }
 
 // negligible is the estimated share of the mass below which a node is left out of the estimate of the rest.
-const negligible = 1e-5
+const negligible = 1.0 / 1024
 
 // estimate sets the share of the mass that is read, by estimate, and fills rest with the nodes that are not.
 func (f *frontier) estimate(share []float32, rest *remainder, want bool) {
 	rest.reset()
+	rest.base = append(rest.base, f.total...)
+	if f.flat {
+		f.estimateFlat(share, rest, want)
+		return
+	}
 	G := f.G
 	lost := share
 	clear(lost)
@@ -45,8 +54,9 @@ func (f *frontier) estimate(share []float32, rest *remainder, want bool) {
 		}
 		ln := logInt(rows)
 		for g := range G {
-			rest.mass = append(rest.mass, ln+f.low[int(n.est)*G+g])
+			rest.mass = append(rest.mass, expf(ln+f.low[int(n.est)*G+g]-f.total[g]))
 		}
+		f.scanned += int64(4 * f.K)
 		val := f.hd.seg.val
 		if n.parent {
 			val = f.hd.par.val
@@ -74,8 +84,9 @@ func (s *Store) blend(out, lse []float32, sel *Selection) {
 		sc := s.scratch.Get().(*scratch)
 		w, sum := sc.floats(G*n), sc.floats(G*K)
 		for g := range G {
+			by := expf(r.base[g] - lse[h*G+g])
 			for i := range n {
-				w[g*n+i] = expf(r.mass[i*G+g] - lse[h*G+g])
+				w[g*n+i] = r.mass[i*G+g] * by
 			}
 		}
 		s.backend.LinearBackwardX(kernels.Of(sum), kernels.Of(w), kernels.Of(r.val), G, K, n)

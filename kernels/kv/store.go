@@ -18,6 +18,7 @@ type Store struct {
 	own     bool // the pool is closed with the store
 	layers  []layer
 	ends    []int // where each segment ends
+	cuts    int   // how often segments were dropped
 	scratch *sync.Pool
 }
 
@@ -32,6 +33,7 @@ type head struct {
 	k, v   []float32
 	seg    summaries
 	par    summaries
+	index  index // of paragraphs: the means of their segments in bytes
 	rank   table // of paragraphs: the box around the means of their segments (2K)
 	wide   table // of paragraphs: the largest variances of their segments (K)
 	hot    *hotRows
@@ -58,7 +60,7 @@ func New(cfg Config, b kernels.Backend, pool *Pool) (*Store, error) {
 }
 
 func newHead(K int) head {
-	return head{seg: newSummaries(K), par: newSummaries(K), rank: table{width: 2 * K}, wide: table{width: K}}
+	return head{seg: newSummaries(K), par: newSummaries(K), index: newIndex(K), rank: table{width: 2 * K}, wide: table{width: K}}
 }
 
 // Config returns the configuration, defaults filled in.
@@ -277,7 +279,7 @@ func (s *Store) Fork() *Store {
 		for h := range from.heads {
 			a := &from.heads[h]
 			to.heads[h] = head{blocks: slices.Clone(a.blocks), k: slices.Clone(a.k), v: slices.Clone(a.v),
-				seg: a.seg.fork(), par: a.par.fork(), rank: a.rank.fork(), wide: a.wide.fork(), hot: a.hot}
+				seg: a.seg.fork(), par: a.par.fork(), index: a.index.fork(), rank: a.rank.fork(), wide: a.wide.fork(), hot: a.hot}
 			for _, b := range a.blocks {
 				b.retain()
 			}
@@ -315,6 +317,7 @@ func (s *Store) Truncate(n int) error {
 		s.layers[l].rows = n
 	}
 	keep, _ := slices.BinarySearch(s.ends, n+1)
+	s.cuts++
 	s.ends = s.ends[:keep]
 	s.cutSummaries()
 	return nil
@@ -327,6 +330,7 @@ func (s *Store) cutSummaries() {
 			hd := &s.layers[l].heads[h]
 			hd.seg.truncate(len(s.ends))
 			hd.par.truncate(len(s.ends) / paragraph)
+			hd.index.truncate(len(s.ends) / paragraph)
 			hd.rank.truncate(len(s.ends) / paragraph)
 			hd.wide.truncate(len(s.ends) / paragraph)
 		}
@@ -406,6 +410,42 @@ func (s *Store) Keys(dst []float32, layer, kvHead int, ranges []Range) error {
 	return s.gather(dst, nil, layer, kvHead, ranges)
 }
 
+// Read copies rows lo to hi-1 of all key heads of a layer, as Attend reads them: values kept in another type are widened.
+//
+//	k, v (hi-lo, KV*K)
+//
+// It fails if a row is not there or a block can not be read.
+func (s *Store) Read(k, v []float32, layer, lo, hi int) error {
+	K, width := s.cfg.HeadDim, s.cfg.KVHeads*s.cfg.HeadDim
+	switch {
+	case layer < 0 || layer >= len(s.layers):
+		return fmt.Errorf("kv: read layer %d of %d", layer, len(s.layers))
+	case lo < 0 || hi < lo || hi > s.layers[layer].rows:
+		return fmt.Errorf("kv: read rows %d to %d of %d", lo, hi, s.layers[layer].rows)
+	case len(k) != (hi-lo)*width || len(v) != (hi-lo)*width:
+		return fmt.Errorf("kv: read %d rows into %d key and %d value elements (want rows of %d)", hi-lo, len(k), len(v), width)
+	}
+	sc := s.scratch.Get().(*scratch)
+	defer s.put(sc)
+	hk, hv := sc.floats(blockRows*K), sc.floats(blockRows*K)
+	for h := range s.layers[layer].heads {
+		for row := lo; row < hi; {
+			end := min(hi, row/blockRows*blockRows+blockRows)
+			n := end - row
+			if err := s.read(hk[:n*K], hv[:n*K], &s.layers[layer].heads[h], row, end); err != nil {
+				return err
+			}
+			for i := range n {
+				at := (row-lo+i)*width + h*K
+				copy(k[at:at+K], hk[i*K:])
+				copy(v[at:at+K], hv[i*K:])
+			}
+			row = end
+		}
+	}
+	return nil
+}
+
 func (s *Store) gather(k, v []float32, layer, kvHead int, ranges []Range) error {
 	at, K := 0, s.cfg.HeadDim
 	for _, r := range ranges {
@@ -477,7 +517,7 @@ func (s *Store) Stats() Stats {
 			if hd.hot != nil {
 				st.HotBytes += 4 * int64(len(hd.hot.k)+len(hd.hot.v))
 			}
-			st.SummaryBytes += hd.seg.bytes() + hd.par.bytes() + 4*int64(len(hd.rank.f)+len(hd.wide.f))
+			st.SummaryBytes += hd.seg.bytes() + hd.par.bytes() + hd.index.bytes() + 4*int64(len(hd.rank.f)+len(hd.wide.f))
 		}
 	}
 	return st

@@ -174,4 +174,5 @@ func (h *head) paragraphOf(p int) {
 		vari[c] /= count
 	}
 	info[infoCount], info[infoRadius], info[infoNorm], info[infoSpread] = count, up(radius), corner(most, least), up(spread)
+	h.index.set(p, h.seg.mean.f[first*K:(first+paragraph)*K], K)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"svae/kernels"
+	"svae/kernels/cpu"
 )
 
 // window is the latest queries of the prompt of a layer, up to size of them.
@@ -40,8 +41,8 @@ const scoreElements = 1 << 22
 // batch. Query row t sees rows up to its own.
 //
 //	q (N, H*K)    queries of rows first to first+N-1
-//	f             head 0..G-1 of the group; the weights of the rows from 0 on
-func (s *Store) attentionOf(layer, kvHead, first int, q []float32, f func(group int, p []float32)) error {
+//	f             head 0..G-1 of the group; the weights of the rows from 0 on are p·norm
+func (s *Store) attentionOf(layer, kvHead, first int, q []float32, f func(group int, p []float32, norm float32)) error {
 	K, H := s.cfg.HeadDim, s.cfg.Heads
 	G, N := H/s.cfg.KVHeads, len(q)/(H*K)
 	M := first + N
@@ -55,17 +56,21 @@ func (s *Store) attentionOf(layer, kvHead, first int, q []float32, f func(group 
 		return err
 	}
 	batch := min(max(scoreElements/(M*G), 1), N)
-	x, scores := sc.floats(batch*G*K), sc.floats(batch*G*M)
+	x, scores, ones := sc.floats(batch*G*K), sc.floats(batch*G*M), sc.floats(M)
+	for i := range ones {
+		ones[i] = 1
+	}
 	for t := 0; t < N; t += batch {
 		n := min(batch, N-t)
 		for i := range n {
-			copy(x[i*G*K:(i+1)*G*K], q[(t+i)*H*K+kvHead*G*K:])
+			for c, v := range q[(t+i)*H*K+kvHead*G*K:][:G*K] {
+				x[i*G*K+c] = v * float32(s.cfg.Scale)
+			}
 		}
 		s.backend.Linear(kernels.Of(scores), kernels.Buf{}, kernels.Of(x), kernels.Of(keys), kernels.Buf{}, kernels.None, n*G, K, M)
 		for i := range n * G {
 			p := scores[i*M : i*M+first+t+i/G+1]
-			s.softmax(p)
-			f(i%G, p)
+			f(i%G, p, 1/cpu.Shares(p, ones, cpu.Largest(p)))
 		}
 	}
 	return nil
@@ -96,13 +101,13 @@ func (s *Store) windowMass(layer int, w *window, lists int) ([][]float64, error)
 		mass[i] = make([]float64, first)
 	}
 	err := s.eachHead(func(h int) error {
-		return s.attentionOf(layer, h, first, w.q, func(g int, p []float32) {
+		return s.attentionOf(layer, h, first, w.q, func(g int, p []float32, norm float32) {
 			list := mass[h*lists/s.cfg.KVHeads]
 			if lists == s.cfg.Heads {
 				list = mass[h*s.cfg.Heads/s.cfg.KVHeads+g]
 			}
 			for i := range list {
-				list[i] += float64(p[i])
+				list[i] += float64(p[i] * norm)
 			}
 		})
 	})

@@ -27,6 +27,7 @@ type Eager struct {
 	nats  kernels.Buf
 	ones  constant
 	top   kernels.Top
+	att   kernels.Attention
 }
 
 var _ Set[Mat] = (*Eager)(nil)
@@ -165,8 +166,9 @@ func (e *Eager) Rotary(x Mat, pos *Ints, freqs []float64) Mat {
 // Attention implements Set.
 func (e *Eager) Attention(q, k, v Mat, spans *kernels.Spans, h Heads) Mat {
 	out := e.New(q.R, q.C)
-	e.be.Attention(&kernels.Attention{Out: out.Buf, Q: q.Buf, K: k.Buf, V: v.Buf, Spans: spans,
-		N: q.R, M: k.R, H: h.Query, KV: h.KV, HeadDim: h.Size, Scale: h.Scale})
+	e.att = kernels.Attention{Out: out.Buf, Q: q.Buf, K: k.Buf, V: v.Buf, Spans: spans,
+		N: q.R, M: k.R, H: h.Query, KV: h.KV, HeadDim: h.Size, Scale: h.Scale}
+	e.be.Attention(&e.att)
 	return out
 }
 
