@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZ_SECONDS ?= 60
 PACKAGES = ./checkpoints/... ./cmd/... ./data/... ./kernels/... ./sllm/... ./train/... ./vae/...
-RACE = ./checkpoints/... ./data/... ./kernels/cpu ./kernels/kv ./kernels/op ./sllm ./train ./vae
+RACE = ./checkpoints/... ./cmd/svae ./data/... ./kernels/cpu ./kernels/kv ./kernels/op ./sllm/... ./train ./vae
 
 .PHONY: build demo test check fmt vet lint race fuzz demo-tiny bench golden peers
 
@@ -16,6 +16,7 @@ demo: build ## the whole job on a real book; everything lies under demo-out
 
 test: ## needs Go alone
 	$(GO) test $(PACKAGES)
+	CGO_ENABLED=0 $(GO) test -tags gpu ./kernels/cuda
 
 check: fmt vet lint race fuzz demo-tiny ## what CI runs after make test
 

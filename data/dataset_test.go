@@ -326,6 +326,12 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "svae data build") {
 		t.Errorf("empty folder: error %v, want the way out", err)
 	}
+	for _, name := range []string{metaName, "part-00000.arrow"} {
+		path := filepath.Join(writeDataset(t, []Document{doc("a", 1)}).Dir(), name)
+		if _, err := Open(path); err == nil || err.Error() != "open data set: "+path+" is a file; give the folder that svae data build wrote" {
+			t.Errorf("a file: error %v, want the way out", err)
+		}
+	}
 }
 
 func TestVerify(t *testing.T) {

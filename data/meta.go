@@ -126,6 +126,9 @@ func encodeMeta(m *Meta) ([]byte, error) {
 func readMeta(dir string) (*Meta, error) {
 	path := filepath.Join(dir, metaName)
 	text, err := readSmall(path, maxMetaBytes)
+	if info, serr := os.Stat(dir); err != nil && serr == nil && !info.IsDir() {
+		return nil, fmt.Errorf("open data set: %s is a file; give the folder that svae data build wrote", dir)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(dir, "train", metaName)); err == nil {
 			return nil, fmt.Errorf("open data set %s: it holds two, train and heldout (name one of them)", dir)

@@ -47,6 +47,7 @@ func (f *Feed) Set(c *Config, ids, sent, doc []int32, ends []bool, before [][]in
 	if c.AELoss > 0 {
 		f.AE.Set(&c.VAE, ids, sent, doc, before, f.Enc.At)
 	}
+	f.Stop.Gamma = c.VAE.Gamma // the paper's focal loss is of both losses, §3.3
 	f.stops(doc, ends)
 }
 

@@ -1,8 +1,10 @@
 package sllm
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,15 +144,15 @@ func TestGraphGradients(t *testing.T) {
 						}
 					}
 				}
-				if i < 2 {
-					checkGradients(t, &c, s, &f, m.Grads(), r)
-				}
+				checkGradients(t, &c, s, &f, m.Grads(), r)
 			}
 		})
 	}
 }
 
-// checkGradients compares gradients with central differences of the eager loss, at a few elements of every weight.
+// checkGradients compares gradients with central differences of the eager loss: of every weight along a random direction
+// that moves all its elements alike far, so that an element that is wrong by itself shows, and unless -short at one element.
+// A weight without a gradient must move nothing.
 func checkGradients(t *testing.T, c *Config, s *vae.Store, f *Feed, grads []op.Grad, r *rand.Rand) {
 	t.Helper()
 	e := op.NewEager(s.Backend())
@@ -163,29 +165,80 @@ func checkGradients(t *testing.T, c *Config, s *vae.Store, f *Feed, grads []op.G
 		}
 		return f.Dec.Targets.Loss + f.Stop.Loss + c.AELoss*f.AE.Targets.Loss
 	}
-	const h = 1e-5
-	elements := 2
-	if testing.Short() {
-		elements = 1
-	}
 	for _, g := range grads {
-		if g.Data.Absent() {
-			continue
+		w := kernels.Host[float64](s.Buf(g.Name))
+		d := make([]float64, len(w))
+		if !g.Data.Absent() {
+			d = kernels.Host[float64](g.Data)
 		}
-		w, d := kernels.Host[float64](s.Buf(g.Name)), kernels.Host[float64](g.Data)
-		for range elements {
+		all := make([]float64, len(w))
+		for i := range all {
+			all[i] = float64(1-2*r.IntN(2)) / math.Sqrt(float64(len(w)))
+		}
+		checkDirection(t, g.Name+" along all elements", eval, w, d, all)
+		if !testing.Short() {
+			one := make([]float64, len(w))
 			i := r.IntN(len(w))
-			old := w[i]
-			w[i] = old + h
-			up := eval()
-			w[i] = old - h
-			down := eval()
-			w[i] = old
-			want := (up - down) / (2 * h)
-			if err := math.Abs(want - d[i]); err > 1e-6*(1+math.Abs(want)) {
-				t.Errorf("%s[%d]: gradient %.9g, central difference %.9g", g.Name, i, d[i], want)
-			}
+			one[i] = 1
+			checkDirection(t, fmt.Sprintf("%s[%d]", g.Name, i), eval, w, d, one)
 		}
 	}
 	eval()
+}
+
+// checkDirection compares the slope of eval in the weights w along a direction of length 1 with that of the gradient d.
+func checkDirection(t *testing.T, name string, eval func() float64, w, d, along []float64) {
+	t.Helper()
+	const h = 1e-5
+	old := slices.Clone(w)
+	at := func(h float64) float64 {
+		for i, v := range old {
+			w[i] = v + h*along[i]
+		}
+		return eval()
+	}
+	want := (at(h) - at(-h)) / (2 * h)
+	copy(w, old)
+	var got float64
+	for i, v := range along {
+		got += v * d[i]
+	}
+	if err := math.Abs(want - got); !(err <= 1e-6*(1+math.Abs(want))) {
+		t.Errorf("%s: gradient %.9g, central difference %.9g", name, got, want)
+	}
+}
+
+// TestStopFocal: the paper's focal loss weighs the stop flag as it does the tokens, in the loss alone: the nats that are
+// reported stay plain.
+func TestStopFocal(t *testing.T) {
+	b := randomBatch(rand.New(rand.NewPCG(5, 6)), 50, 4)
+	plain := map[string][]float64{}
+	for _, gamma := range []float64{0, 2} {
+		c := tinyConfigs()["paper"]
+		c.VAE.Gamma = gamma
+		be := ref.New(kernels.F64)
+		s := vaetest.RandomStore(t, be, vae.List(func(b vae.Build[op.Mat]) { New(&c, b) }), 1)
+		var f Feed
+		f.Set(&c, b.ids, b.sent, b.doc, b.ends, nil, Real)
+		e := op.NewEager(be)
+		New(&c, s.Mat).Loss(e, &f)
+		if err := e.Err(); err != nil {
+			t.Fatal(err)
+		}
+		for name, g := range map[string]*op.Targets{"stop": &f.Stop, "tokens": &f.Dec.Targets} {
+			var sum, want float64
+			for _, n := range g.Nats {
+				loss, _ := ref.Focal(n, gamma)
+				sum, want = sum+n, want+loss
+			}
+			if math.Abs(g.Loss-want) > 1e-9*want || (math.Abs(g.Loss-sum) > 0.01*sum) != (gamma > 0) {
+				t.Errorf("%s, γ = %v: loss %v of %v nats, want %v", name, gamma, g.Loss, sum, want)
+			}
+			if gamma == 0 {
+				plain[name] = slices.Clone(g.Nats)
+			} else if !slices.Equal(g.Nats, plain[name]) {
+				t.Errorf("%s: focal loss changes the nats to %v from %v", name, g.Nats, plain[name])
+			}
+		}
+	}
 }

@@ -40,7 +40,7 @@ type scale struct {
 
 // scales, slowest machine first.
 var scales = []scale{
-	{"tiny", 12, 25, 1024, 30000, 60},
+	{"tiny", 12, 40, 1024, 30000, 60},
 	{"small", 100, 200, 1024, 0, 200},
 	{"full", 800, 600, 1024, 0, 400},
 }
@@ -296,7 +296,7 @@ func (d *demoRun) trainVAE() error {
 		return err
 	}
 	d.command("eval recon --model %s --data %s --limit %d", d.path("vae"), d.path("shards", "heldout"), demoRecon)
-	r, err := train.Recon(d.ctx, f, ds, codec.NewEnds(), demoRecon)
+	r, err := train.Recon(d.ctx, f, ds, codec.NewEnds(), demoRecon, nil)
 	d.report.Recon = r
 	for _, b := range append(r.Lengths, r.All) {
 		if b.Sentences > 0 {
