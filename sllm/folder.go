@@ -53,6 +53,8 @@ type Folder struct {
 	Segmenter json.RawMessage
 	// Files are the tokenizer files, by name, and generation_config.json.
 	Files map[string][]byte
+	// Bundle is the type of the weights, one of BundleTypes, of a runtime bundle; "" of a model folder.
+	Bundle string
 }
 
 type configFile struct {
@@ -120,6 +122,9 @@ func Resolve(path string) (string, error) {
 	if _, err := os.Stat(filepath.Join(path, "config.json")); err == nil {
 		return path, nil
 	}
+	if _, _, ok := bundleAt(path); ok {
+		return path, nil
+	}
 	steps, err := Checkpoints(path)
 	if err != nil || len(steps) == 0 {
 		return "", fmt.Errorf("%s: holds neither config.json nor checkpoints", path)
@@ -148,11 +153,18 @@ func Checkpoints(run string) ([]int, error) {
 	return steps, err
 }
 
-// ReadConfig reads a model folder without its weights.
+// ReadConfig reads a model folder, or a model of a runtime bundle, without its weights.
 func ReadConfig(path string) (*Folder, error) {
 	dir, err := Resolve(path)
 	if err != nil {
 		return nil, err
+	}
+	if root, folder, ok := bundleAt(dir); ok {
+		b, _, err := readBundle(root)
+		if err != nil {
+			return nil, err
+		}
+		return b.config(root, folder)
 	}
 	f := &Folder{Path: dir}
 	if f.Files, err = readSide(dir); err != nil {
@@ -223,9 +235,21 @@ func (f *Folder) parse() (err error) {
 	return fmt.Errorf("config.json: model_type %q without its parts", c.ModelType)
 }
 
-// Load reads a model folder with its weights.
+// Load reads a model folder with its weights. Of a runtime bundle it reads the model, or the base if path is the bundle's
+// BaseFolder; to have both share their memory, see OpenBundle.
 func Load(path string, be kernels.Backend) (*Folder, error) {
-	f, err := ReadConfig(path)
+	dir, err := Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	if root, folder, ok := bundleAt(dir); ok {
+		b, err := openBundle(root, be, folder)
+		if err != nil {
+			return nil, err
+		}
+		return b.Models[0], nil
+	}
+	f, err := ReadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +258,9 @@ func Load(path string, be kernels.Backend) (*Folder, error) {
 		return nil, err
 	}
 	defer src.Close()
+	if src.Metadata()[bundleMark] != "" {
+		return nil, fmt.Errorf("%s: the weights of a runtime bundle without its %s %s", f.Path, BundleFile, damaged)
+	}
 	tensors, err := Find(f.Weights(), f.Layout(), src) // before memory is asked for, as much as config.json wants
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
@@ -334,11 +361,18 @@ func WriteTensors(d *checkpoints.Dir, name string, ts []checkpoints.Named) error
 	return errors.Join(checkpoints.WriteSafetensors(w, ts, map[string]string{"format": "pt"}), w.Close())
 }
 
-// Read returns a copy of a weight; nil if the model has none of that name.
+// Read returns a copy of a weight; nil if the model has none of that name. It returns an error if the weight is held in less
+// than float32.
 func (f *Folder) Read(name string) ([]float32, error) {
 	b := f.Store.Buf(name)
 	if b.Absent() {
 		return nil, nil
+	}
+	if b.DType().Narrow() {
+		if err := f.Wide(); err != nil {
+			return nil, fmt.Errorf("weight %q: %w", name, err)
+		}
+		return nil, fmt.Errorf("weight %q is held in less than float32", name)
 	}
 	v := make([]float32, b.Len())
 	f.Store.Backend().Download(v, b)

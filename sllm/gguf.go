@@ -19,8 +19,9 @@ import (
 var ggufFamilies = map[string]string{"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gpt2": "gpt2"}
 
 // ReadGGUF makes the config.json and the tokenizer of a Hugging Face folder from the header of a GGUF file, and says how
-// the file stores the model's weights. The error wraps vae.ErrUnknown for an architecture that is not known.
-func ReadGGUF(w *checkpoints.Weights) (*Folder, []Stored, error) {
+// the file stores the model's weights. Without vocabulary it leaves the tokenizer out. The error wraps vae.ErrUnknown for an
+// architecture that is not known.
+func ReadGGUF(w *checkpoints.Weights, vocabulary bool) (*Folder, []Stored, error) {
 	path := w.Files()[0]
 	h := ggufHeader{values: w.Values()}
 	config, err := h.config(w)
@@ -35,8 +36,10 @@ func ReadGGUF(w *checkpoints.Weights) (*Folder, []Stored, error) {
 	if f.LM, err = vae.ParseArch(f.Raw); err != nil {
 		return nil, nil, fmt.Errorf("%s: the GGUF header gives no valid config: %w", path, err)
 	}
-	if f.Files, err = tokenizer.FromGGUF(w.Values()); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	if vocabulary {
+		if f.Files, err = tokenizer.FromGGUF(w.Values()); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w (svae convert takes another with --tokenizer)", path, err)
+		}
 	}
 	return f, GGUFLayout(&f.LM, f.Weights()), nil
 }

@@ -98,7 +98,7 @@ func TestGGUFRefused(t *testing.T) {
 	} {
 		w := openGGUF(t, changedGGUF(good, c.key, c.value), table)
 		path := w.Files()[0]
-		_, _, err := ReadGGUF(w)
+		_, _, err := ReadGGUF(w, true)
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%s %v: %v", c.key, c.value, err)
@@ -155,7 +155,7 @@ func TestGGUFTensors(t *testing.T) {
 		{"llama", ggufBOS, uint32(5), of("x", 1), func(a *vae.Arch) bool { return a.BOS == 5 && a.EOS == 2 }, ""},
 	} {
 		w := openGGUF(t, changedGGUF(goodGGUF(c.arch), c.key, c.value), table, c.tensor)
-		f, _, err := ReadGGUF(w)
+		f, _, err := ReadGGUF(w, true)
 		switch {
 		case c.ok == nil && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%d: %v, want %q", i, err, c.want)

@@ -51,7 +51,7 @@ func throughGGUF(t *testing.T, f *Folder) (*Folder, map[string]any, error) {
 		ns = append(ns, checkpoints.FromTensor(x))
 	}
 	w := openGGUF(t, kv, ns...)
-	g, st, err := ReadGGUF(w)
+	g, st, err := ReadGGUF(w, true)
 	if err != nil {
 		t.Fatalf("%s was written and is not read: %v", f.Raw, err)
 	}

@@ -97,6 +97,60 @@ func (c *Cache) Append(layer int, k, v op.Mat) (op.Mat, op.Mat) {
 	return op.Mat{Buf: l.k.Slice(0, n), R: l.n, C: l.c}, op.Mat{Buf: l.v.Slice(0, n), R: l.n, C: l.c}
 }
 
+// Part is the rows of one sequence in a pass over the rows of several.
+type Part struct {
+	KV    KV
+	Rows  int           // of the pass that are new rows of this sequence
+	Spans kernels.Spans // what they see: queries count from the first of them, keys from the first row that KV keeps
+	Err   error         // what KV failed with in this pass; then the rows mean nothing
+}
+
+// Parts is the sequences of a pass, in the order of its rows. The rows of one change nothing in those of another.
+type Parts struct{ list []Part }
+
+// Clear begins another pass.
+func (p *Parts) Clear() { p.list = p.list[:0] }
+
+// Add appends m new rows of the sequence that kv keeps, each of which sees all before it and itself. The Part that it
+// returns is valid until the next call.
+func (p *Parts) Add(kv KV, m int) *Part {
+	n := len(p.list)
+	if n < cap(p.list) {
+		p.list = p.list[:n+1]
+	} else {
+		p.list = append(p.list, Part{})
+	}
+	t := &p.list[n]
+	t.KV, t.Rows, t.Err = kv, m, nil
+	sp := &t.Spans
+	sp.Q, sp.KLo, sp.KHi, sp.Causal = append(sp.Q[:0], 0, int32(m)), append(sp.KLo[:0], 0), append(sp.KHi[:0], int32(kv.Len()+m)), true
+	return t
+}
+
+// Err returns what the KV of sequence i failed with.
+func (p *Parts) Err(i int) error { return p.list[i].Err }
+
+// Past returns the Past of a pass over the parts, which computes in o. A failure of one KV is kept in its Part and leaves
+// the others alone.
+func (p *Parts) Past(o *op.Eager) Past[op.Mat] {
+	return func(layer int, q, k, v op.Mat, _ *Seq, h op.Heads) op.Mat {
+		out := o.New(q.R, q.C)
+		lo := 0
+		for i := range p.list {
+			t := &p.list[i]
+			hi := lo + t.Rows
+			if t.Err == nil {
+				t.Err = t.KV.Attend(out.Rows(lo, hi), q.Rows(lo, hi), k.Rows(lo, hi), v.Rows(lo, hi), layer, &t.Spans, h)
+			}
+			if t.Err != nil {
+				o.Backend().Zero(out.Rows(lo, hi).Buf)
+			}
+			lo = hi
+		}
+		return out
+	}
+}
+
 // Next sets seq to m new rows that follow the n rows of one sequence already cached: positions n, n+1, ..., each row
 // seeing all before it and itself.
 func (s *Seq) Next(n, m, offset int) {

@@ -12,6 +12,7 @@ import (
 type Embedding[X comparable] struct {
 	Table, projIn, pos X
 	scale              float64
+	rows, positions    []X // Table and pos as lists, so that looking rows up makes none
 }
 
 // NewEmbedding walks the weights of an embedding whose names begin with prefix. head says that its table is also the head
@@ -31,6 +32,7 @@ func NewEmbedding[X comparable](a *Arch, prefix string, head bool, get Build[X])
 	case a.Learned():
 		e.pos = Positions(a, prefix, true, get)
 	}
+	e.rows, e.positions = []X{e.Table}, []X{e.pos}
 	return e
 }
 
@@ -53,7 +55,7 @@ func (a *Arch) embedStd() float64 {
 // Apply embeds ids (N) at positions pos (N) -> (N, D).
 func (e Embedding[X]) Apply(o op.Set[X], ids, pos *op.Ints) X {
 	var none X
-	x := o.Gather(ids, e.Table)
+	x := o.Gather(ids, e.rows...)
 	if e.scale != 1 {
 		x = o.Scale(x, e.scale)
 	}
@@ -61,7 +63,7 @@ func (e Embedding[X]) Apply(o op.Set[X], ids, pos *op.Ints) X {
 		x = o.Linear(x, e.projIn, none, kernels.None)
 	}
 	if e.pos != none {
-		x = o.Add(x, o.Gather(pos, e.pos))
+		x = o.Add(x, o.Gather(pos, e.positions...))
 	}
 	return x
 }

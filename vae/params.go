@@ -1,6 +1,7 @@
 package vae
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -55,19 +56,65 @@ type Store struct {
 	byName map[string]int
 	bufs   []kernels.Buf
 	consts map[string]kernels.Buf
+	heads  map[string]*op.Head
+	fixed  bool // the memory is not ours to write to
 }
 
 // NewStore returns a store of the given weights, all zero.
 func NewStore(be kernels.Backend, ws []Weight) (*Store, error) {
-	s := &Store{be: be, list: ws, byName: map[string]int{}, consts: map[string]kernels.Buf{}}
+	s, err := newStore(be, ws)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range ws {
+		s.bufs = append(s.bufs, be.Alloc(w.Elements()))
+	}
+	return s, nil
+}
+
+// NewStoreOf returns a store of the given weights over memory that is there already, that others may share, and that may be
+// read-only: bufs[i] holds ws[i], in float32 or narrower; see kernels.BF16Of. Int8 rows are as long as the weight's. The
+// weights do not change: Init refuses them.
+func NewStoreOf(be kernels.Backend, ws []Weight, bufs []kernels.Buf) (*Store, error) {
+	s, err := newStore(be, ws)
+	if err != nil {
+		return nil, err
+	}
+	if len(bufs) != len(ws) {
+		return nil, fmt.Errorf("vae: %d buffers for %d weights", len(bufs), len(ws))
+	}
+	for i, w := range ws {
+		if bufs[i].Len() != w.Elements() {
+			return nil, fmt.Errorf("vae: weight %q %v in a buffer of %d elements", w.Name, w.Shape, bufs[i].Len())
+		}
+	}
+	s.bufs, s.fixed = bufs, true
+	return s, nil
+}
+
+// newStore returns a store without memory.
+func newStore(be kernels.Backend, ws []Weight) (*Store, error) {
+	s := &Store{be: be, list: ws, byName: map[string]int{}, consts: map[string]kernels.Buf{}, heads: map[string]*op.Head{}}
 	for i, w := range ws {
 		if _, twice := s.byName[w.Name]; twice {
 			return nil, fmt.Errorf("vae: weight %q stands twice in the model", w.Name)
 		}
 		s.byName[w.Name] = i
-		s.bufs = append(s.bufs, be.Alloc(w.Elements()))
 	}
 	return s, nil
+}
+
+// SetHead keeps what makes the greedy choice over the vocabulary projection of that name cheap; see op.Head.
+func (s *Store) SetHead(name string, h *op.Head) { s.heads[name] = h }
+
+// Head returns what SetHead kept for the weight of that name, the matrix of a vocabulary projection, or nil. The weights
+// of a runtime bundle have it; see HeadNames and sllm.HeadName for the names.
+func (s *Store) Head(name string) *op.Head { return s.heads[name] }
+
+// HeadNames returns the names of the weights that make up a decoder's vocabulary projection; bias is "" if it has none.
+func HeadNames(c *Config) (weight, bias string) {
+	d := NewDecoder(c, func(w Weight) string { return w.Name })
+	return d.Head, d.Bias
 }
 
 // Backend returns the backend that holds the weights.
@@ -111,7 +158,25 @@ func (s *Store) SetRates(rates map[string]float64) {
 // Spread returns the root mean square of a weight.
 func (s *Store) Spread(name string) float64 {
 	b := s.Buf(name)
-	return math.Sqrt(s.be.SumSquares(b, b.Len()) / float64(max(1, b.Len())))
+	var sum float64
+	switch b.DType() {
+	case kernels.BF16:
+		for _, h := range b.BF16() {
+			x := float64(math.Float32frombits(uint32(h) << 16))
+			sum += x * x
+		}
+	case kernels.I8:
+		shape := s.list[s.byName[name]].Shape
+		width := shape[len(shape)-1]
+		q, scales := b.Int8(width)
+		for i, v := range q {
+			x := float64(scales[i/width]) * float64(v)
+			sum += x * x
+		}
+	default:
+		sum = s.be.SumSquares(b, b.Len())
+	}
+	return math.Sqrt(sum / float64(max(1, b.Len())))
 }
 
 // Elements returns the number of weights.
@@ -155,7 +220,8 @@ func (s *Store) constant(w Weight) kernels.Buf {
 	return b
 }
 
-// Pack lets the backend keep a faster layout of every linear map, until Unpack: the weights must not change meanwhile.
+// Pack lets the backend keep a faster layout of every linear map, and of the int8 copies that Head returns, until Unpack: the
+// weights must not change meanwhile.
 func (s *Store) Pack() { s.eachMatrix(s.be.Pack) }
 
 // Unpack ends Pack.
@@ -167,12 +233,18 @@ func (s *Store) eachMatrix(f func(b kernels.Buf, o, i int)) {
 			f(s.bufs[i], w.Shape[0], w.Shape[1])
 		}
 	}
+	for _, h := range s.heads {
+		f(h.Q.Buf, h.Q.R, h.Q.C)
+	}
 }
 
 // Init starts every weight as its description says; base gives the elements of a tensor of the base model, or nil if
 // the base holds none of that name. The same seed gives the same weights. The draw of one weight does not depend on
 // which others there are.
 func (s *Store) Init(seed uint64, base func(name string) ([]float32, error)) error {
+	if s.fixed {
+		return errors.New("vae: the weights of this store are given and cannot be started")
+	}
 	for i, w := range s.list {
 		v := make([]float32, w.Elements())
 		if w.Base != "" && base != nil {

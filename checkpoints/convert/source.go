@@ -66,9 +66,12 @@ func (s *Source) open(o Options) error {
 
 // config reads what the format and the folder say of the model.
 func (s *Source) config(o Options) (err error) {
+	if err := sllm.RefuseBundle(checkpoints.SourceDir(s.Path)); err != nil {
+		return err
+	}
 	switch {
 	case s.Weights.Format() == "gguf":
-		s.Folder, s.Layout, err = sllm.ReadGGUF(s.Weights)
+		s.Folder, s.Layout, err = sllm.ReadGGUF(s.Weights, o.Tokenizer == "")
 		return err
 	case s.Weights.Format() == "llama2.c":
 		s.Folder, err = sllm.ReadLlama2C(s.Weights)
