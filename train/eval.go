@@ -27,6 +27,16 @@ type EvalConfig struct {
 	MaxBytes    int64        // stop after this many bytes; 0: all
 	Latents     sllm.Latents // plans given to a sentence-level model's decoder
 	Seed        uint64       // of the bootstrap
+	// Progress, if given, is told after each batch how many bytes of text are behind, and of how many.
+	Progress func(done, total int64)
+}
+
+// total returns how many bytes of a data set are scored, at most.
+func (c *EvalConfig) total(ds *data.Dataset) int64 {
+	if n := ds.Meta().Bytes; c.MaxBytes == 0 || n < c.MaxBytes {
+		return n
+	}
+	return c.MaxBytes
 }
 
 // Result is a model's score. The headline is bits per byte: everything that the model needs to reproduce the text, over
@@ -70,7 +80,8 @@ func batches(ctx context.Context, ds *data.Dataset, c EvalConfig, context int, f
 		return err
 	}
 	defer l.Close()
-	for seen := int64(0); c.MaxBytes == 0 || seen < c.MaxBytes; {
+	total := c.total(ds)
+	for seen, done := int64(0), int64(0); c.MaxBytes == 0 || seen < c.MaxBytes; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -79,6 +90,7 @@ func batches(ctx context.Context, ds *data.Dataset, c EvalConfig, context int, f
 			return nil
 		}
 		if err == nil {
+			done += b.SourceBytes()
 			if c.Truncate {
 				b = c.heads(b)
 			}
@@ -87,6 +99,9 @@ func batches(ctx context.Context, ds *data.Dataset, c EvalConfig, context int, f
 		}
 		if err != nil {
 			return err
+		}
+		if c.Progress != nil {
+			c.Progress(min(done, total), total)
 		}
 	}
 	return nil

@@ -88,6 +88,91 @@ func TestEvalBatches(t *testing.T) {
 	}
 }
 
+// TestEvalFocal: what a model was trained with changes nothing of how it is scored: nats are plain, those of the stop flag too.
+func TestEvalFocal(t *testing.T) {
+	dir := shards(t, texts(4), segment.Config{})
+	ds := openShards(t, dir)
+	c := tiny(t, SLLM, dir)
+	c.Base, c.Tokenizer = newBase(t, tiny(t, LM, dir)), ""
+	f, err := newFolder(&c, cpu.New(), ds.Meta())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain Result
+	for _, gamma := range []float64{0, 2} {
+		f.SLLM.VAE.Gamma = gamma
+		r, err := Eval(t.Context(), f, ds, EvalConfig{Sentences: 4, BatchTokens: 200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gamma == 0 {
+			plain = r
+		}
+		if r != plain || r.Nats.Stops == 0 {
+			t.Errorf("γ = %v: %+v, want %+v", gamma, r, plain)
+		}
+	}
+}
+
+// TestProgress: scoring and reproducing say how far they are: upwards, and at last all.
+func TestProgress(t *testing.T) {
+	dir := shards(t, texts(6), segment.Config{})
+	ds := openShards(t, dir)
+	m := ds.Meta()
+	f := load(t, newBase(t, tiny(t, LM, dir)))
+	c := tiny(t, VAE, dir)
+	c.Base, c.Tokenizer = f.Path, ""
+	auto, err := newFolder(&c, cpu.New(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := data.NewCodec(loadTokenizer(t), m.Segmenter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, k := range map[string]struct {
+		all int64
+		run func(tell func(done, total int64)) error
+	}{
+		"all": {m.Bytes, func(tell func(done, total int64)) error {
+			_, err := Eval(t.Context(), f, ds, EvalConfig{Sentences: 3, BatchTokens: 100, Progress: tell})
+			return err
+		}},
+		"bytes": {m.Bytes / 2, func(tell func(done, total int64)) error {
+			_, err := Eval(t.Context(), f, ds, EvalConfig{Sentences: 3, BatchTokens: 100, MaxBytes: m.Bytes / 2, Progress: tell})
+			return err
+		}},
+		"heads": {m.Bytes, func(tell func(done, total int64)) error {
+			bytes := func(int32) int { return 1 }
+			_, err := Eval(t.Context(), f, ds, EvalConfig{PieceTokens: 9, Truncate: true, TokenBytes: bytes, BatchTokens: 100, Progress: tell})
+			return err
+		}},
+		"floors": {2 * m.Bytes, func(tell func(done, total int64)) error {
+			_, _, err := Floors(t.Context(), ds, ds, EvalConfig{Sentences: 3, BatchTokens: 100, Progress: tell})
+			return err
+		}},
+		"recon": {m.Sentences, func(tell func(done, total int64)) error {
+			_, err := Recon(t.Context(), auto, ds, codec.NewEnds(), 0, tell)
+			return err
+		}},
+		"recon of 5": {5, func(tell func(done, total int64)) error {
+			_, err := Recon(t.Context(), auto, ds, codec.NewEnds(), 5, tell)
+			return err
+		}},
+	} {
+		var calls, last int64
+		err := k.run(func(done, total int64) {
+			if done <= last || total != k.all {
+				t.Errorf("%s: %d of %d after %d, want of %d", name, done, total, last, k.all)
+			}
+			calls, last = calls+1, done
+		})
+		if err != nil || last != k.all || calls < 2 {
+			t.Errorf("%s: %d calls, the last with %d, want %d: %v", name, calls, last, k.all, err)
+		}
+	}
+}
+
 // TestEvalNoBOS: a model without a begin mark cannot predict the first token of a piece; it costs what a guess costs,
 // not nothing.
 func TestEvalNoBOS(t *testing.T) {

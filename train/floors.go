@@ -18,13 +18,23 @@ func Floors(ctx context.Context, counted, scored *data.Dataset, c EvalConfig) (u
 	if a, b := counted.Meta().TokenizerFingerprint, scored.Meta().TokenizerFingerprint; a != b {
 		return unigram, bigram, fmt.Errorf("%s was built with another tokenizer than %s (build both with that of the model)", counted.Dir(), scored.Dir())
 	}
+	tell := c.Progress
+	if tell == nil {
+		tell = func(int64, int64) {}
+	}
 	n := newNgram(counted.Meta().VocabSize)
+	behind, all := int64(0), counted.Meta().Bytes+c.total(scored)
 	for d, err := range counted.Documents() {
 		if err != nil {
 			return unigram, bigram, err
 		}
 		n.count(d.IDs)
+		for _, v := range d.SentenceBytes {
+			behind += int64(v)
+		}
+		tell(behind, all)
 	}
+	c.Progress = func(done, _ int64) { tell(behind+done, all) }
 	c.BatchTokens = max(c.BatchTokens, 1)
 	us := &scorer{cfg: c, res: Result{Model: "unigram", Kind: Floor}}
 	bs := &scorer{cfg: c, res: Result{Model: "bigram (Witten-Bell)", Kind: Floor}}

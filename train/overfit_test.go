@@ -58,7 +58,7 @@ func TestOverfit(t *testing.T) {
 	}
 
 	f := load(t, sum.Model)
-	r, err := Recon(t.Context(), f, openShards(t, c.Data), codec.NewEnds(), 0)
+	r, err := Recon(t.Context(), f, openShards(t, c.Data), codec.NewEnds(), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

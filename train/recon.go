@@ -31,8 +31,9 @@ type ReconResult struct {
 
 var errEnough = errors.New("enough")
 
-// Recon encodes and decodes up to most sentences of a data set (0: all), greedily.
-func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary, most int) (ReconResult, error) {
+// Recon encodes and decodes up to most sentences of a data set (0: all), greedily. The function progress, unless nil, is
+// told after each how many are behind, and of how many.
+func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary, most int, progress func(done, total int64)) (ReconResult, error) {
 	if f.Kind != sllm.KindVAE {
 		return ReconResult{}, fmt.Errorf("%s: is a %s; only a sentence autoencoder (svae train vae) reproduces sentences", f.Path, f.Kind)
 	}
@@ -43,6 +44,10 @@ func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary
 	r := ReconResult{Model: f.Path, All: Bucket{Tokens: "all"}}
 	for _, name := range []string{"1-8", "9-16", "17-32", "33+"} {
 		r.Lengths = append(r.Lengths, Bucket{Tokens: name})
+	}
+	total := ds.Meta().Sentences
+	if most > 0 {
+		total = min(total, int64(most))
 	}
 	cfg := EvalConfig{Sentences: 64, BatchTokens: 1024}
 	err := batches(ctx, ds, cfg, f.SVAE.Context, func(batch *data.Batch) error {
@@ -66,6 +71,9 @@ func Recon(ctx context.Context, f *sllm.Folder, ds *data.Dataset, b vae.Boundary
 			}
 			r.All.add(got, want)
 			r.Lengths[bucketOf(len(want))].add(got, want)
+			if progress != nil {
+				progress(int64(r.All.Sentences), total)
+			}
 		}
 		return nil
 	})

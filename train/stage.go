@@ -30,7 +30,10 @@ func newFolder(c *Config, be kernels.Backend, meta *data.Meta) (*sllm.Folder, er
 	var base *sllm.Folder
 	var err error
 	if c.Base != "" {
-		if base, err = sllm.ReadConfig(c.Base); err != nil {
+		if base, err = sllm.ReadConfig(c.Base); err == nil {
+			err = base.Wide()
+		}
+		if err != nil {
 			return nil, err
 		}
 		if base.Kind != sllm.KindLM {
@@ -165,6 +168,9 @@ func (c *Config) initialise(f *sllm.Folder, be kernels.Backend, fingerprint stri
 // graft copies a trained autoencoder into the model, if it is one of the same make.
 func (c *Config) graft(f *sllm.Folder, be kernels.Backend, fingerprint string) error {
 	v, err := sllm.Load(c.Graft, be)
+	if err == nil {
+		err = v.Wide()
+	}
 	if err != nil {
 		return err
 	}

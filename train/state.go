@@ -114,6 +114,9 @@ func (s *state) load(c *Config, be kernels.Backend) (*sllm.Folder, error) {
 	if err := json.Unmarshal(b, s); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
 	}
+	if err := sllm.RefuseBundle(dir); err != nil {
+		return nil, err
+	}
 	f, err := sllm.Load(dir, be)
 	if err != nil {
 		return nil, err

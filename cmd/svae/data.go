@@ -36,7 +36,7 @@ text, where a file is a document. Example:
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		},
 		Action: dataBuild,
-	}}}
+	}, dataNeedleCommand()}}
 }
 
 func dataBuild(c *cli.Context) error {

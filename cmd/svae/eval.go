@@ -23,8 +23,13 @@ func evalCommand() *cli.Command {
 			Description: `The headline is bits per byte: the nats of every token, end mark and stop flag over the bytes of the text. Both perplexities
 are over the tokens of the text. All models see the same pieces of the documents, each from a cold start. Example:
 
-   svae eval ppl --model base,run --data shards/heldout --floors shards/train --latents real,none,shuffled`,
-			Flags: []cli.Flag{
+   svae eval ppl --model base,run --data shards/heldout --floors shards/train --latents real,none,shuffled
+
+With --kv the tokens of a token-level model are scored one by one, each reading what the policy chooses of its past, and dense
+beside. Pieces are then as long as the positions allow, unless --sentences or --piece-tokens is given. Example:
+
+   svae eval ppl --model base --data shards/heldout --kv snapkv,paper,ours --kv-budget 5%,10%`,
+			Flags: append([]cli.Flag{
 				&cli.StringSliceFlag{Name: "model", Usage: "model `FOLDERS` or runs, separated by commas"},
 				&cli.StringFlag{Name: "data", Usage: "`FOLDER` of shards to score"},
 				&cli.StringFlag{Name: "floors", Usage: "also score a unigram and a Witten-Bell bigram counted on these shards (`FOLDER`)"},
@@ -35,9 +40,11 @@ are over the tokens of the text. All models see the same pieces of the documents
 				&cli.Int64Flag{Name: "max-bytes", Usage: "stop after about this many bytes; 0: all"},
 				&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
 				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-			},
+			}, pplKVFlags()...),
 			Action: evalPPL,
 		},
+		evalRecallCommand(),
+		evalNeedleCommand(),
 		{
 			Name:        "recon",
 			Usage:       "how many sentences an autoencoder reproduces exactly, writing freely",
@@ -77,8 +84,11 @@ func openScored(f *sllm.Folder, ds *data.Dataset) error {
 }
 
 func evalPPL(c *cli.Context) error {
+	if c.IsSet("kv") {
+		return evalPPLKV(c)
+	}
 	cfg, plans, err := pplConfig(c)
-	if err != nil {
+	if err = cmp.Or(err, needKV(c)); err != nil {
 		return err
 	}
 	be, err := kernels.Open(c.String("device"))
@@ -106,7 +116,7 @@ func evalPPL(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		u, b, err := train.Floors(c.Context, counted, ds, cfg)
+		u, b, err := scoreFloors(c, counted, ds, cfg)
 		if err != nil {
 			return err
 		}
@@ -173,6 +183,14 @@ func modelPaths(c *cli.Context) []string {
 	return paths
 }
 
+// scoreFloors scores the models without layers.
+func scoreFloors(c *cli.Context, counted, ds *data.Dataset, cfg train.EvalConfig) (unigram, bigram train.Result, err error) {
+	p := newBar(c, "counting")
+	defer p.done()
+	cfg.Progress = p.set
+	return train.Floors(c.Context, counted, ds, cfg)
+}
+
 // scoreModel scores one model, a sentence-level one once for each kind of plan.
 func scoreModel(c *cli.Context, path string, be kernels.Backend, ds *data.Dataset, cfg train.EvalConfig, plans []sllm.Latents) ([]train.Result, error) {
 	f, err := sllm.Load(path, be)
@@ -189,7 +207,10 @@ func scoreModel(c *cli.Context, path string, be kernels.Backend, ds *data.Datase
 	var rs []train.Result
 	for _, l := range plans {
 		cfg.Latents = l
+		p := newBar(c, "scoring "+printable(path))
+		cfg.Progress = p.set
 		r, err := train.Eval(c.Context, f, ds, cfg)
+		p.done()
 		if err != nil {
 			return nil, err
 		}
@@ -269,7 +290,9 @@ func evalRecon(c *cli.Context) error {
 	if c.Int("limit") < 0 {
 		return usagef("--limit must not be negative")
 	}
-	r, err := train.Recon(c.Context, f, ds, codec.NewEnds(), c.Int("limit"))
+	p := newCountBar(c, "reproducing")
+	r, err := train.Recon(c.Context, f, ds, codec.NewEnds(), c.Int("limit"), p.set)
+	p.done()
 	if err != nil {
 		return err
 	}

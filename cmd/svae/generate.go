@@ -25,12 +25,19 @@ func generateCommand() *cli.Command {
 		Usage: "continue a prompt, by sentences (SLLM) or tokens (LM), or pass it through an autoencoder",
 		Description: `Text streams to the standard output as it is written. Example:
 
-   svae generate --model run --prompt "Call me Ishmael." --max-sentences 5 --stats`,
-		Flags: []cli.Flag{
+   svae generate --model run --prompt "Call me Ishmael." --max-sentences 5 --stats
+
+Many prompts at once, {"id": ..., "prompt": TEXT} a line; what was written when it is interrupted stays and --resume goes on:
+
+   svae generate --model run --in prompts.jsonl --out results.jsonl --logprobs`,
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "model `FOLDER` or run"},
 			&cli.StringFlag{Name: "prompt", Usage: "`TEXT` to continue"},
-			&cli.StringFlag{Name: "in", Usage: "`FILE` to continue, without its last line break; - is the standard input"},
-			&cli.StringFlag{Name: "out", Usage: "`FILE` to write the text to, instead of the standard output"},
+			&cli.StringFlag{Name: "in", Usage: "`FILE` to continue, without its last line break; - is the standard input; a .jsonl file holds a prompt a line"},
+			&cli.StringFlag{Name: "out", Usage: "`FILE` to write the text to, instead of the standard output; of a .jsonl file, a result a line"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on with an --out of results that ends early"},
+			&cli.BoolFlag{Name: "force", Usage: "begin an --out of results anew"},
+			&cli.BoolFlag{Name: "logprobs", Usage: "results hold the tokens and their log-probabilities"},
 			&cli.Float64Flag{Name: "temperature", Usage: "0 takes the most probable token"},
 			&cli.IntFlag{Name: "top-k", Usage: "choose among the k most probable tokens; 0: all"},
 			&cli.Float64Flag{Name: "top-p", Usage: "choose among the most probable tokens that reach p together; 0: all"},
@@ -42,7 +49,7 @@ func generateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "echo", Usage: "print the prompt first"},
 			&cli.BoolFlag{Name: "stats", Usage: "print counts and speed to the error stream"},
 			&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
-		},
+		}, kvFlags()...),
 		Action: generate,
 	}
 }
@@ -53,7 +60,7 @@ type generator struct {
 	codec  *data.Codec
 	tok    *tokenizer.Tokenizer
 	engine interface {
-		Generate(context.Context, sllm.Request, func(int32) bool) (sllm.Result, error)
+		Generate(context.Context, sllm.Request, func(sllm.Token) bool) (sllm.Result, error)
 	}
 }
 
@@ -62,7 +69,13 @@ func newGenerator(path string, be kernels.Backend) (*generator, error) {
 	if err != nil {
 		return nil, err
 	}
+	return generatorOf(f)
+}
+
+// generatorOf returns a generator over a model that is open.
+func generatorOf(f *sllm.Folder) (*generator, error) {
 	g := &generator{folder: f}
+	var err error
 	if g.codec, err = codecOf(f); err != nil {
 		return nil, err
 	}
@@ -90,8 +103,13 @@ type limits struct {
 
 // run continues a prompt and writes whole characters to w as they come.
 func (g *generator) run(ctx context.Context, prompt string, s vae.Sampling, l limits, w io.Writer) (sllm.Result, error) {
+	return g.continued(ctx, prompt, s, l, false, w, func(sllm.Token) {})
+}
+
+// continued is run for a caller that wants to see the tokens, with their probabilities if asked for.
+func (g *generator) continued(ctx context.Context, prompt string, s vae.Sampling, l limits, logProbs bool, w io.Writer, see func(sllm.Token)) (sllm.Result, error) {
 	r := sllm.Request{Sentences: g.codec.Sentences([]byte(prompt)), MaxTokens: l.tokens, MaxSentences: l.sentences, Sampling: s,
-		IgnoreStop: l.ignoreStop, Boundary: g.codec.NewEnds()}
+		IgnoreStop: l.ignoreStop, Boundary: g.codec.NewEnds(), LogProbs: logProbs}
 	r.Open = g.open(r.Sentences)
 	stream, out := g.tok.NewStream(), &capped{w: w, left: l.bytes, limited: l.bytes > 0}
 	for _, sentence := range r.Sentences { // so that what follows joins on
@@ -99,7 +117,10 @@ func (g *generator) run(ctx context.Context, prompt string, s vae.Sampling, l li
 			stream.Push(id)
 		}
 	}
-	res, err := g.engine.Generate(ctx, r, func(id int32) bool { return out.write(stream.Push(id)) })
+	res, err := g.engine.Generate(ctx, r, func(t sllm.Token) bool {
+		see(t)
+		return out.write(stream.Push(t.ID))
+	})
 	out.write(stream.Flush())
 	if err == nil {
 		err = out.err
@@ -167,7 +188,18 @@ func generate(c *cli.Context) error {
 	if l.tokens < 1 || l.tokens > 1<<20 || l.sentences < 0 || l.bytes < 0 {
 		return usagef("--max-tokens must be in 1..%d, --max-sentences and --max-bytes not negative", 1<<20)
 	}
-	prompt, err := readPrompt(c)
+	many := isLines(c.String("in"))
+	for _, name := range []string{"resume", "force", "logprobs"} {
+		if c.IsSet(name) && !many {
+			return usagef("--%s is for prompts in a .jsonl file (--in)", name)
+		}
+	}
+	prompt, err := "", error(nil)
+	if !many {
+		prompt, err = readPrompt(c)
+	} else if c.IsSet("prompt") {
+		err = usagef("--prompt and --in exclude each other")
+	}
 	if err != nil {
 		return err
 	}
@@ -180,13 +212,28 @@ func generate(c *cli.Context) error {
 		return err
 	}
 	warnAbout(c, g.folder)
+	past, err := kvOptions(c)
+	if err != nil {
+		return err
+	}
+	discard, err := g.keepBy(past, be)
+	if err != nil {
+		return err
+	}
+	defer discard()
 	if g.engine == nil {
 		for _, name := range []string{"max-tokens", "max-sentences", "max-bytes", "ignore-stop", "echo", "out"} {
 			if c.IsSet(name) {
 				return usagef("--%s has no effect on an autoencoder, which writes each sentence of the prompt again", name)
 			}
 		}
+		if many {
+			return usagef("an autoencoder takes a --prompt or a text, not a file of prompts")
+		}
 		return g.roundTrip(c, prompt, s)
+	}
+	if many {
+		return g.generateLines(c, s, l)
 	}
 	var file bytes.Buffer
 	w := c.App.Writer
@@ -213,6 +260,12 @@ func printStats(w io.Writer, r sllm.Result) {
 	rate := func(n int, d time.Duration) float64 { return float64(n) / max(d.Seconds(), 1e-9) }
 	fmt.Fprintf(w, "prompt: %d tokens, %.0f tokens/s; written: %d tokens in %d sentences, %.0f tokens/s; %d bytes of keys and values; finish: %s\n",
 		r.Prompt, rate(r.Prompt, r.Prefill), r.Tokens, r.Sentences, rate(r.Tokens, r.Decode), r.KVBytes, r.Finish)
+	fmt.Fprintf(w, "a token reads %.1f MB of weights and %.3f MB of keys and values", float64(r.WeightBytes)/1e6, float64(r.KVRead)/1e6)
+	if r.LatentLookups > 0 {
+		fmt.Fprintf(w, "; latents: %d of %d sentences known from before", r.LatentHits, r.LatentLookups)
+	}
+	fmt.Fprintln(w)
+	printKVStats(w, r.KV)
 }
 
 func readPrompt(c *cli.Context) (string, error) {

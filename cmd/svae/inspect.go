@@ -105,6 +105,9 @@ func family(path string, w *checkpoints.Weights) string {
 		return "llama"
 	}
 	if f, err := sllm.ReadConfig(checkpoints.SourceDir(path)); err == nil {
+		if f.Bundle != "" {
+			return fmt.Sprintf("%s, a runtime bundle in %s", familyOf(f), f.Bundle)
+		}
 		return familyOf(f)
 	}
 	if sllm.IsReference(w) {

@@ -82,7 +82,7 @@ or with your own text and a Hugging Face folder:
 		EnableBashCompletion: true,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound:      nil,
-		Commands:             []*cli.Command{dataCommand(), trainCommand(), convertCommand(), generateCommand(), evalCommand(), inspectCommand(), demoCommand()},
+		Commands:             []*cli.Command{dataCommand(), trainCommand(), convertCommand(), generateCommand(), evalCommand(), exportCommand(), inspectCommand(), serveCommand(), benchCommand(), demoCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("no command %q (svae --help lists them)", c.Args().First())

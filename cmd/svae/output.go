@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
@@ -39,10 +40,15 @@ func terminal(c *cli.Context) bool {
 type bar struct {
 	c     *cli.Context
 	title string
+	bytes bool
 	p     *progressbar.ProgressBar
 }
 
-func newBar(c *cli.Context, title string) *bar { return &bar{c: c, title: title} }
+// newBar returns the bar of what is counted in bytes.
+func newBar(c *cli.Context, title string) *bar { return &bar{c: c, title: title, bytes: true} }
+
+// newCountBar returns the bar of what is counted by pieces.
+func newCountBar(c *cli.Context, title string) *bar { return &bar{c: c, title: title} }
 
 func (b *bar) set(done, total int64) {
 	if !terminal(b.c) {
@@ -50,7 +56,8 @@ func (b *bar) set(done, total int64) {
 	}
 	if b.p == nil {
 		b.p = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.c.App.ErrWriter), progressbar.OptionSetDescription(b.title),
-			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish())
+			progressbar.OptionShowBytes(b.bytes), progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionClearOnFinish())
 	}
 	b.p.Set64(done)
 }

@@ -195,8 +195,11 @@ func checkNLL(t *testing.T, g *generator, ids []int32, mean float64, first []flo
 }
 
 // TestPublishedPPL scores a published model on a hundred stories by the rule of its perplexity: each story alone, cut at
-// the context, no end scored.
+// the context, no end scored. It comes from its native file and from PyTorch.
 func TestPublishedPPL(t *testing.T) {
+	if testing.Short() {
+		t.Skip("scores thousands of tokens for each format")
+	}
 	stories, err := os.ReadFile(testdata(t, "data", "tinystories-1000.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -206,12 +209,22 @@ func TestPublishedPPL(t *testing.T) {
 	if err := os.WriteFile(in, []byte(strings.Join(lines, "")), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	g, err := newGenerator(published(t, "stories260K", publishedCases("stories260K")[0]), cpu.New())
+	for _, c := range publishedCases("stories260K") {
+		if c.name == "llama2.c" || c.name == "pytorch" {
+			t.Run(c.name, func(t *testing.T) { checkPPL(t, in, c) })
+		}
+	}
+}
+
+// checkPPL scores the published model, converted in one way, on the stories of a file.
+func checkPPL(t *testing.T, stories string, c publishedCase) {
+	t.Helper()
+	g, err := newGenerator(published(t, "stories260K", c), cpu.New())
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "shards")
-	if _, err := data.Build(t.Context(), data.BuildConfig{Inputs: []string{in}, Out: out, Tokenizer: g.tok, Segment: segment.Config{}}); err != nil {
+	if _, err := data.Build(t.Context(), data.BuildConfig{Inputs: []string{stories}, Out: out, Tokenizer: g.tok, Segment: segment.Config{}}); err != nil {
 		t.Fatal(err)
 	}
 	ds, err := data.Open(out)

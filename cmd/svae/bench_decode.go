@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"svae/kernels"
+	"svae/sllm"
+)
+
+// decodeCases loads the models; an SLLM writes sentences of each length.
+func decodeCases(paths []string, be kernels.Backend, sentences []int) ([]*decodeCase, error) {
+	var cases []*decodeCase
+	for _, path := range paths {
+		models, err := openFolders(path, be)
+		if err != nil {
+			return nil, err
+		}
+		base := -1
+		slices.Reverse(models) // the base comes first
+		for _, f := range models {
+			d := decodeCase{Model: filepath.Base(path), Kind: string(f.Kind), DType: f.Bundle, base: base, vocab: f.Arch().VocabSize}
+			if d.DType == "" {
+				d.DType = "f32"
+			}
+			switch f.Kind {
+			case sllm.KindLM:
+				e := sllm.NewLMEngine(&f.LM, f.Store)
+				d.generate = unread(e.Generate)
+				base = len(cases)
+				cases = append(cases, &d)
+			case sllm.KindSLLM:
+				e := sllm.NewEngine(&f.SLLM, f.Store)
+				d.generate = unread(e.Generate)
+				for _, n := range sentences {
+					s := d
+					s.Sentence = n
+					cases = append(cases, &s)
+				}
+			default:
+				return nil, fmt.Errorf("%s: is an autoencoder, which writes nothing of its own", path)
+			}
+		}
+	}
+	return cases, nil
+}
+
+// unread generates without looking at what is written.
+func unread(generate func(context.Context, sllm.Request, func(sllm.Token) bool) (sllm.Result, error)) func(context.Context, sllm.Request) (sllm.Result, error) {
+	return func(ctx context.Context, r sllm.Request) (sllm.Result, error) {
+		return generate(ctx, r, func(sllm.Token) bool { return true })
+	}
+}
+
+// every ends a sentence after n tokens.
+type every struct{ n, at int }
+
+func (e *every) Reset() { e.at = 0 }
+
+func (e *every) Push(int32) bool {
+	e.at = (e.at + 1) % e.n
+	return e.at == 0
+}
+
+// run lets a case write once.
+func (d *decodeCase) run(c *cli.Context) error {
+	n := d.Sentence
+	if n == 0 {
+		n = 16 // of a prompt for a token-level model, to which it makes no difference
+	}
+	rng, prompt := rand.New(rand.NewPCG(1, 1)), make([]int32, c.Int("prompt"))
+	for i := range prompt {
+		prompt[i] = int32(rng.IntN(d.vocab))
+	}
+	prompt = prompt[:max(n, len(prompt)/n*n)]
+	r := sllm.Request{Sentences: slices.Collect(slices.Chunk(prompt, n)), MaxTokens: c.Int("tokens"), IgnoreStop: true,
+		Boundary: &every{n: n}}
+	res, err := d.generate(c.Context, r)
+	if err != nil {
+		return err
+	}
+	if res.Tokens != r.MaxTokens {
+		return fmt.Errorf("%s wrote %d tokens of %d: %s", d.Model, res.Tokens, r.MaxTokens, res.Finish)
+	}
+	d.prompts = append(d.prompts, float64(res.Prompt)/res.Prefill.Seconds())
+	d.decodes = append(d.decodes, float64(res.Tokens)/res.Decode.Seconds())
+	d.Weights, d.Read = float64(res.WeightBytes), float64(res.KVRead)
+	d.KV = float64(res.KVBytes) / float64(res.Prompt+res.Tokens)
+	return nil
+}
+
+// runCases lets all cases write in turn, after once for practice, and returns the read bandwidth in bytes a second.
+func runCases(c *cli.Context, cases []*decodeCase) (float64, error) {
+	var bandwidths []float64
+	memory := make([]uint64, 32<<20)
+	for i := range memory { // pages that were never written are all the same one
+		memory[i] = uint64(i)
+	}
+	for run := range c.Int("runs") + 1 {
+		for _, d := range cases {
+			if err := d.run(c); err != nil {
+				return 0, err
+			}
+		}
+		bandwidths = append(bandwidths, readBandwidth(memory))
+		if run == 0 {
+			bandwidths = bandwidths[:0]
+			for _, d := range cases {
+				d.prompts, d.decodes = nil, nil
+			}
+		}
+	}
+	bandwidth := median(bandwidths)
+	for _, d := range cases {
+		d.Prompt, d.Decode, d.Roof = median(d.prompts), median(d.decodes), bandwidth/(d.Weights+d.Read)
+		if d.base >= 0 {
+			ratios := make([]float64, len(d.decodes))
+			for i := range ratios {
+				ratios[i] = d.decodes[i] / cases[d.base].decodes[i]
+			}
+			d.Speedup = median(ratios)
+		}
+	}
+	return bandwidth, nil
+}
+
+// readBandwidth returns at how many bytes a second all threads together read memory that no cache holds.
+func readBandwidth(memory []uint64) float64 {
+	n := runtime.GOMAXPROCS(0)
+	sums := make([]uint64, n*8)
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for t := range n {
+		wg.Go(func() {
+			part := memory[t*len(memory)/n : (t+1)*len(memory)/n]
+			var a, b, c, d uint64
+			for i := 0; i+8 <= len(part); i += 8 { // a cache line
+				p := part[i : i+8 : i+8]
+				a, b, c, d = a+p[0]+p[4], b+p[1]+p[5], c+p[2]+p[6], d+p[3]+p[7]
+			}
+			sums[t*8] = a + b + c + d
+		})
+	}
+	wg.Wait()
+	runtime.KeepAlive(sums)
+	return float64(8*len(memory)) / time.Since(begin).Seconds()
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+func printCases(w io.Writer, cases []*decodeCase, bandwidth float64) error {
+	fmt.Fprintf(w, "%d threads read memory at %.1f GB/s\n", runtime.GOMAXPROCS(0), bandwidth/1e9)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "MODEL\tKIND\tDTYPE\tSENTENCE\tPROMPT\tTOKENS/S\tMB/TOKEN\tROOFLINE\tOF IT\tX BASE\tKV BYTES/TOKEN")
+	for _, d := range cases {
+		sentence, times := "-", "-"
+		if d.Sentence > 0 {
+			sentence = fmt.Sprint(d.Sentence)
+		}
+		if d.Speedup > 0 {
+			times = fmt.Sprintf("%.2f", d.Speedup)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.0f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\n", d.Model, d.Kind, d.DType, sentence, d.Prompt, d.Decode,
+			(d.Weights+d.Read)/1e6, d.Roof, d.Decode/d.Roof, times, d.KV)
+	}
+	return tw.Flush()
+}
