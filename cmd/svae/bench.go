@@ -43,6 +43,7 @@ roofline is the time that reading a token's weights takes at the read bandwidth 
 			},
 			Action: benchDecode,
 		},
+		benchKVCommand(),
 	}}
 }
 
@@ -117,7 +118,7 @@ func benchDecode(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	bandwidth, err := runCases(c, cases)
+	bandwidth, err := runCases(c, be, cases)
 	if err != nil {
 		return err
 	}
