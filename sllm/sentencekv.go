@@ -132,6 +132,23 @@ func (k *SentenceKV) Open(ids []int32, ends []int) (vae.KV, error) {
 	return k.rows(s, p, len(ids), ends)
 }
 
+// OpenOver is Open for a benchmark: the first rows are those that fill adds to an empty store, whatever the tokens.
+func (k *SentenceKV) OpenOver(fill func(*kv.Store) error, ids []int32, ends []int) (vae.KV, error) {
+	s, err := kv.New(k.cfg, k.be, k.pool)
+	if err != nil {
+		return nil, err
+	}
+	p, err := kv.NewPolicy(k.o.Policy, k.o.Options)
+	if err == nil {
+		err = fill(s)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return k.rows(s, p, len(ids), ends)
+}
+
 // rows returns a KV over a store whose first rows may be there.
 func (k *SentenceKV) rows(s *kv.Store, p kv.Policy, prompt int, ends []int) (*sentenceRows, error) {
 	r, err := kv.NewReader(s, p, k.o.Budget)

@@ -53,7 +53,10 @@ type NeedleRow struct {
 	Tokens  int           `json:"tokens"`
 	Asked   int           `json:"asked"` // questions; but of dense those that dense answered
 	Right   int           `json:"right"`
+	Rows    float64       `json:"rows_percent"` // of the past that a token reads, on average
 	Depths  []NeedleDepth `json:"depths"`
+
+	read, past float64
 }
 
 // NeedleDepth is the part of a row that belongs to one depth.
@@ -168,6 +171,9 @@ func NeedleEval(ctx context.Context, f *sllm.Folder, codec *data.Codec, c Needle
 					}
 				}
 			}
+			for i := range group {
+				group[i].Rows = 100 * group[i].read / group[i].past
+			}
 			rows = append(rows, group...)
 		}
 	}
@@ -209,6 +215,11 @@ func (c *NeedleConfig) ask(ctx context.Context, trial *sllm.KVTrial, nc needleCa
 				rows[i].count(depth, right[i])
 			}
 		}
+	}
+	for i := range rows {
+		u := trial.Use(i)
+		rows[i].read += u.Rows * float64(u.Steps)
+		rows[i].past += u.Past * float64(u.Steps)
 	}
 	return nil
 }

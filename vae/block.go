@@ -209,7 +209,7 @@ func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], past Past[X
 	}
 	h := pre(b.norm2, x)
 	if b.gate.W != none {
-		gate, up := o.Linear(h, b.gate.W, b.gate.B, kernels.None), o.Linear(h, b.up.W, b.up.B, kernels.None)
+		gate, up := linear2(o, h, b.gate, b.up)
 		if b.arch.silu() {
 			h = o.SwiGLU(gate, up)
 		} else {
@@ -222,9 +222,7 @@ func (b *Block[X]) Apply(o op.Set[X], x X, seq *Seq, mem *Memory[X], past Past[X
 }
 
 func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, past Past[X], layer int) X {
-	q := o.Linear(x, b.q.W, b.q.B, kernels.None)
-	k := o.Linear(x, b.k.W, b.k.B, kernels.None)
-	v := o.Linear(x, b.v.W, b.v.B, kernels.None)
+	q, k, v := linear3(o, x, b.q, b.k, b.v)
 	q, k = b.normQ.Apply(o, q), b.normK.Apply(o, k)
 	if b.freqs != nil {
 		q, k = o.Rotary(q, &seq.Pos, b.freqs), o.Rotary(k, &seq.Pos, b.freqs)
@@ -236,6 +234,22 @@ func (b *Block[X]) selfAttention(o op.Set[X], x X, seq *Seq, past Past[X], layer
 		a = o.Attention(q, k, v, &seq.Spans, h)
 	}
 	return o.Linear(a, b.out.W, b.out.B, kernels.None)
+}
+
+// linear2 applies two maps to the same rows.
+func linear2[X comparable](o op.Set[X], x X, a, b lin[X]) (X, X) {
+	if j, ok := o.(op.Joint[X]); ok {
+		return j.Linear2(x, a.W, a.B, b.W, b.B)
+	}
+	return o.Linear(x, a.W, a.B, kernels.None), o.Linear(x, b.W, b.B, kernels.None)
+}
+
+// linear3 applies three maps to the same rows.
+func linear3[X comparable](o op.Set[X], x X, a, b, c lin[X]) (X, X, X) {
+	if j, ok := o.(op.Joint[X]); ok {
+		return j.Linear3(x, a.W, a.B, b.W, b.B, c.W, c.B)
+	}
+	return o.Linear(x, a.W, a.B, kernels.None), o.Linear(x, b.W, b.B, kernels.None), o.Linear(x, c.W, c.B, kernels.None)
 }
 
 func (a *Arch) heads(kv int) op.Heads {

@@ -28,8 +28,13 @@ included. An SLLM's sentences have the lengths of --sentence. Runs of all models
 roofline is the time that reading a token's weights takes at the read bandwidth measured between the runs. Examples:
 
    svae bench decode --shape smollm2-135m --dtype bf16,int8
-   svae bench decode --model BUNDLE`,
-			Flags: []cli.Flag{
+   svae bench decode --model BUNDLE
+
+With --kv the token-level models read their past by each policy, and with --past they do so behind made-up keys and values of so
+many rows, which cost no prefill:
+
+   svae bench decode --shape qwen2.5-0.5b --dtype int8 --kv dense,ours --kv-budget 1024 --past 1024,16384,131072`,
+			Flags: append([]cli.Flag{
 				&cli.StringSliceFlag{Name: "model", Usage: "bundles or model `FOLDERS`, separated by commas"},
 				&cli.StringFlag{Name: "shape", Usage: "random weights of the shape of a known base, and the SLLM over it: " + strings.Join(shapeNames(), ", ")},
 				&cli.StringFlag{Name: "dtype", Usage: "types of the weights of a --shape, separated by commas", Value: "f32,bf16,int8"},
@@ -38,9 +43,10 @@ roofline is the time that reading a token's weights takes at the read bandwidth 
 				&cli.IntFlag{Name: "tokens", Usage: "tokens to write", Value: 120},
 				&cli.StringFlag{Name: "sentence", Usage: "tokens of an SLLM's sentences, separated by commas", Value: "10,20"},
 				&cli.IntFlag{Name: "runs", Usage: "of each model", Value: 5},
+				&cli.StringFlag{Name: "past", Usage: "with --kv: rows before the prompt, separated by commas", Value: "0"},
 				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 				&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
-			},
+			}, kvListFlags("", "1024")...),
 			Action: benchDecode,
 		},
 		benchKVCommand(),
@@ -53,6 +59,8 @@ var shapes = map[string]vae.Arch{
 		Positions: 2048, Tied: true, BOS: 2, EOS: 2, PAD: 1, FFNDim: 3072, EmbedDim: 768, Act: "relu"},
 	"smollm2-135m": {ModelType: "llama", HiddenSize: 576, NumLayers: 30, NumHeads: 9, NumKVHeads: 3, HeadDim: 64, VocabSize: 49152,
 		Positions: 8192, Tied: true, BOS: 1, EOS: 2, PAD: 2, Intermediate: 1536, RMSNormEps: 1e-5, RopeTheta: 100000, HiddenAct: "silu"},
+	"qwen2.5-0.5b": {ModelType: "qwen2", HiddenSize: 896, NumLayers: 24, NumHeads: 14, NumKVHeads: 2, HeadDim: 64, VocabSize: 151936,
+		Positions: 1 << 20, Tied: true, BOS: -1, EOS: 151643, PAD: -1, Intermediate: 4864, RMSNormEps: 1e-6, RopeTheta: 1000000, HiddenAct: "silu"},
 	"llama-124m": {ModelType: "llama", HiddenSize: 768, NumLayers: 12, NumHeads: 12, NumKVHeads: 12, HeadDim: 64, VocabSize: 50272,
 		Positions: 32768, Tied: true, BOS: 1, EOS: 2, PAD: -1, Intermediate: 2048, RMSNormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu"},
 }
@@ -72,6 +80,8 @@ type decodeCase struct {
 	Kind     string `json:"kind"`
 	DType    string `json:"dtype"`
 	Sentence int    `json:"sentence_tokens,omitempty"`
+	Cache    string `json:"kv,omitempty"`
+	Past     int    `json:"past_rows,omitempty"`
 
 	Prompt  float64 `json:"prompt_tokens_per_second"`
 	Decode  float64 `json:"tokens_per_second"`
@@ -114,7 +124,11 @@ func benchDecode(c *cli.Context) error {
 			return err
 		}
 	}
-	cases, err := decodeCases(paths, be, sentences)
+	ways, pasts, err := benchPasts(c)
+	if err != nil {
+		return err
+	}
+	cases, err := decodeCases(paths, be, sentences, ways, pasts)
 	if err != nil {
 		return err
 	}
@@ -126,6 +140,26 @@ func benchDecode(c *cli.Context) error {
 		return printJSON(c, map[string]any{"bytes_per_second": bandwidth, "threads": runtime.GOMAXPROCS(0), "cases": cases})
 	}
 	return printCases(c.App.Writer, cases, bandwidth)
+}
+
+// benchPasts reads how the past is kept, and how long it is.
+func benchPasts(c *cli.Context) (ways []sllm.KVOptions, pasts []int, err error) {
+	if c.String("kv") == "" {
+		if c.IsSet("past") {
+			return nil, nil, usagef("--past has no effect without --kv")
+		}
+		return nil, nil, needKV(c)
+	}
+	if ways, err = kvList(c); err != nil {
+		return nil, nil, err
+	}
+	if c.String("past") == "0" {
+		return ways, []int{0}, nil
+	}
+	if pasts, err = positives(c.String("past")); err != nil {
+		err = usagef("--past: %w", err)
+	}
+	return ways, pasts, err
 }
 
 // positives reads a list of positive numbers.

@@ -16,11 +16,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"svae/kernels"
+	"svae/kernels/kv"
 	"svae/sllm"
+	"svae/vae"
 )
 
-// decodeCases loads the models; an SLLM writes sentences of each length.
-func decodeCases(paths []string, be kernels.Backend, sentences []int) ([]*decodeCase, error) {
+// decodeCases loads the models; an SLLM writes sentences of each length, a token-level model keeps its past in each way
+// and has each length of it.
+func decodeCases(paths []string, be kernels.Backend, sentences []int, ways []sllm.KVOptions, pasts []int) ([]*decodeCase, error) {
 	var cases []*decodeCase
 	for _, path := range paths {
 		models, err := openFolders(path, be)
@@ -36,10 +39,23 @@ func decodeCases(paths []string, be kernels.Backend, sentences []int) ([]*decode
 			}
 			switch f.Kind {
 			case sllm.KindLM:
-				e := sllm.NewLMEngine(&f.LM, f.Store)
-				d.generate = unread(e.Generate)
 				base = len(cases)
-				cases = append(cases, &d)
+				if len(ways) == 0 {
+					d.generate = unread(sllm.NewLMEngine(&f.LM, f.Store).Generate)
+					cases = append(cases, &d)
+				}
+				for _, past := range pasts {
+					for _, way := range ways {
+						p := d
+						p.Cache, p.Past = way.Policy, past
+						e := sllm.NewLMEngine(&f.LM, f.Store)
+						if e.Keeper, err = newFilled(&f.LM, be, way, past); err != nil {
+							return nil, err
+						}
+						p.generate = unread(e.Generate)
+						cases = append(cases, &p)
+					}
+				}
 			case sllm.KindSLLM:
 				e := sllm.NewEngine(&f.SLLM, f.Store)
 				d.generate = unread(e.Generate)
@@ -84,6 +100,9 @@ func (d *decodeCase) run(c *cli.Context) error {
 		prompt[i] = int32(rng.IntN(d.vocab))
 	}
 	prompt = prompt[:max(n, len(prompt)/n*n)]
+	if d.Past > 0 { // tokens that stand for rows that are there
+		prompt = append(make([]int32, (d.Past+n-1)/n*n), prompt...)
+	}
 	r := sllm.Request{Sentences: slices.Collect(slices.Chunk(prompt, n)), MaxTokens: c.Int("tokens"), IgnoreStop: true,
 		Boundary: &every{n: n}}
 	res, err := d.generate(c.Context, r)
@@ -93,7 +112,7 @@ func (d *decodeCase) run(c *cli.Context) error {
 	if res.Tokens != r.MaxTokens {
 		return fmt.Errorf("%s wrote %d tokens of %d: %s", d.Model, res.Tokens, r.MaxTokens, res.Finish)
 	}
-	d.prompts = append(d.prompts, float64(res.Prompt)/res.Prefill.Seconds())
+	d.prompts = append(d.prompts, float64(res.Prompt-d.Past)/res.Prefill.Seconds())
 	d.decodes = append(d.decodes, float64(res.Tokens)/res.Decode.Seconds())
 	d.Weights, d.Read = float64(res.WeightBytes), float64(res.KVRead)
 	d.KV = float64(res.KVBytes) / float64(res.Prompt+res.Tokens)
@@ -177,17 +196,75 @@ func median(v []float64) float64 {
 func printCases(w io.Writer, cases []*decodeCase, bandwidth float64) error {
 	fmt.Fprintf(w, "%d threads read memory at %.1f GB/s\n", runtime.GOMAXPROCS(0), bandwidth/1e9)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "MODEL\tKIND\tDTYPE\tSENTENCE\tPROMPT\tTOKENS/S\tMB/TOKEN\tROOFLINE\tOF IT\tX BASE\tKV BYTES/TOKEN")
+	fmt.Fprintln(tw, "MODEL\tKIND\tDTYPE\tKV\tPAST\tSENTENCE\tPROMPT\tTOKENS/S\tMB/TOKEN\tROOFLINE\tOF IT\tX BASE\tKV BYTES/TOKEN")
 	for _, d := range cases {
-		sentence, times := "-", "-"
+		sentence, times, cache, past := "-", "-", "-", "-"
+		if d.Cache != "" {
+			cache, past = d.Cache, fmt.Sprint(d.Past)
+		}
 		if d.Sentence > 0 {
 			sentence = fmt.Sprint(d.Sentence)
 		}
 		if d.Speedup > 0 {
 			times = fmt.Sprintf("%.2f", d.Speedup)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.0f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\n", d.Model, d.Kind, d.DType, sentence, d.Prompt, d.Decode,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\n", d.Model, d.Kind, d.DType, cache, past, sentence, d.Prompt, d.Decode,
 			(d.Weights+d.Read)/1e6, d.Roof, d.Decode/d.Roof, times, d.KV)
 	}
 	return tw.Flush()
+}
+
+// filled is a SentenceKV whose sequences begin with made-up rows: topics that drift from sentence to sentence.
+type filled struct {
+	*sllm.SentenceKV
+	arch *vae.Arch
+	past int
+}
+
+func newFilled(a *vae.Arch, be kernels.Backend, o sllm.KVOptions, past int) (sllm.Keeper, error) {
+	k, err := sllm.NewSentenceKV(a, be, "bench", o)
+	if err != nil || past == 0 {
+		return k, err
+	}
+	return &filled{SentenceKV: k, arch: a, past: past}, nil
+}
+
+// Open implements sllm.Keeper.
+func (f *filled) Open(ids []int32, ends []int) (vae.KV, error) {
+	return f.OpenOver(f.fill, ids, ends)
+}
+
+// fill adds rows to an empty store, the same each time.
+func (f *filled) fill(s *kv.Store) error {
+	const sentence, at = 20, 1000
+	width := f.arch.NumKVHeads * f.arch.HeadDim
+	rng, topic := rand.New(rand.NewPCG(1, 2)), make([]float32, width)
+	noise := make([]float32, 1<<16)
+	for i := range noise {
+		noise[i] = float32(rng.NormFloat64())
+	}
+	k, v := make([]float32, at*width), make([]float32, at*width)
+	for first := 0; first < f.past; first += at {
+		n := min(at, f.past-first)
+		for r := range n {
+			from := noise[rng.IntN(len(noise)-2*width):]
+			for i := range width {
+				if r%sentence == 0 {
+					topic[i] = 0.9*topic[i] + 0.4*from[width+i]
+				}
+				k[r*width+i], v[r*width+i] = topic[i]+0.5*from[i], from[width+i]
+			}
+		}
+		for l := range f.arch.NumLayers {
+			if err := s.Append(l, k[:n*width], v[:n*width]); err != nil {
+				return err
+			}
+		}
+		for end := first + sentence; end <= first+n; end += sentence {
+			if err := s.Seal(end); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

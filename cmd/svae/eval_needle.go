@@ -116,7 +116,7 @@ func needleConfig(c *cli.Context) (cfg train.NeedleConfig, err error) {
 // printNeedles prints one line for each policy, variant and length, with the share of right answers at each depth.
 func printNeedles(c *cli.Context, rows []train.NeedleRow) error {
 	tw := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-	fmt.Fprint(tw, "VARIANT\tTOKENS\tKV\tBUDGET\tTYPE\tASKED\tRIGHT\tSHARE")
+	fmt.Fprint(tw, "VARIANT\tTOKENS\tKV\tBUDGET\tTYPE\tROWS\tASKED\tRIGHT\tSHARE")
 	for _, d := range commaList(c.String("depths")) {
 		fmt.Fprintf(tw, "\tAT %s %%", d)
 	}
@@ -129,7 +129,7 @@ func printNeedles(c *cli.Context, rows []train.NeedleRow) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%d\t%d\t%s", r.Variant, r.Tokens, r.Policy, r.Budget, r.Type, r.Asked, r.Right, share(r.Right, r.Asked))
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%.1f %%\t%d\t%d\t%s", r.Variant, r.Tokens, r.Policy, r.Budget, r.Type, r.Rows, r.Asked, r.Right, share(r.Right, r.Asked))
 		for _, d := range r.Depths {
 			fmt.Fprintf(tw, "\t%s", share(d.Right, d.Asked))
 		}

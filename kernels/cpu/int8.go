@@ -44,14 +44,11 @@ func (b *Backend) linearInt8(r result, x []float32, w kernels.Buf, N, I, O int) 
 	}
 	for N > 0 {
 		n := min(N, int8Most)
-		j := int8Linears.Get().(*int8Linear)
-		j.result, j.x, j.N, j.I, j.O = r, x, n, I, O
-		j.w, j.ws = w.Int8(I)
-		j.ld, j.blocks = I, (I+i8Block-1)/i8Block
-		if p := b.packedOf(w, O, I); p.q != nil {
-			j.w, j.ld = p.q, j.blocks*i8Block
-		}
-		j.run8(b.pool)
+		j := b.int8Of(r, x, w, n, I, O)
+		s := j.round(b.pool)
+		j.multiplyBy(b.pool)
+		s.put()
+		j.forget()
 		if N -= n; N > 0 {
 			x, r.c = x[n*I:], r.c[n*r.ldc:]
 			if r.pre != nil {
@@ -61,31 +58,45 @@ func (b *Backend) linearInt8(r result, x []float32, w kernels.Buf, N, I, O int) 
 	}
 }
 
-// run8 rounds x, multiplies, and forgets j.
-func (j *int8Linear) run8(p *pool) {
+// int8Of returns the product of N rows of x, up to int8Most, with weights w.
+func (b *Backend) int8Of(r result, x []float32, w kernels.Buf, N, I, O int) *int8Linear {
+	j := int8Linears.Get().(*int8Linear)
+	j.result, j.x, j.N, j.I, j.O = r, x, N, I, O
+	j.w, j.ws = w.Int8(I)
+	j.ld, j.blocks = I, (I+i8Block-1)/i8Block
+	if p := b.packedOf(w, O, I); p.q != nil {
+		j.w, j.ld = p.q, j.blocks*i8Block
+	}
+	return j
+}
+
+// round rounds x, into the memory that it returns.
+func (j *int8Linear) round(p *pool) *scratch {
 	s := getScratch(max(j.N*j.blocks*(i8Block/2+1), 1))
 	j.xq, j.xs = shorts(s.f)[:j.N*j.blocks*i8Block], s.f[j.N*j.blocks*i8Block/2:][:j.N*j.blocks]
 	j.rounds = true
 	j.split(p, j.N, j.N*j.I*4)
 	j.rounds = false
-	if j.few = j.N <= int8Few; j.few {
-		if j.O*j.ld <= inlineWeights {
-			j.multiplyAll(0, j.N, 0, j.O)
-		} else {
-			j.cut(j.O, 4, 4, leastWeights/2/max(j.ld, 1), p.workers)
-			p.do(len(j.ends), j)
-		}
-		j.forget(s)
-		return
-	}
-	j.strip = max(4, min(int8Bytes/max(j.ld, 1), j.O/(4*p.workers))&^3)
-	j.strips = (j.O + j.strip - 1) / j.strip
-	j.split(p, j.strips*((j.N+int8Rows-1)/int8Rows), j.N*j.O*max(j.I, 1)/4)
-	j.forget(s)
+	return s
 }
 
-func (j *int8Linear) forget(s *scratch) {
-	s.put()
+// multiplyBy multiplies rounded rows on the pool.
+func (j *int8Linear) multiplyBy(p *pool) {
+	switch {
+	case j.N <= int8Few && j.O*j.ld <= inlineWeights:
+		j.multiplyAll(0, j.N, 0, j.O)
+	case j.N <= int8Few:
+		j.few = true
+		j.cut(j.O, 4, 4, leastWeights/2/max(j.ld, 1), p.workers)
+		p.do(len(j.ends), j)
+	default:
+		j.strip = max(4, min(int8Bytes/max(j.ld, 1), j.O/(4*p.workers))&^3)
+		j.strips = (j.O + j.strip - 1) / j.strip
+		j.split(p, j.strips*((j.N+int8Rows-1)/int8Rows), j.N*j.O*max(j.I, 1)/4)
+	}
+}
+
+func (j *int8Linear) forget() {
 	*j = int8Linear{share: share{j.ends[:0]}}
 	int8Linears.Put(j)
 }
@@ -107,19 +118,24 @@ func (j *int8Linear) run(part int) {
 		quantize(j.xq[part*wide:][:wide], j.xs[part*j.blocks:][:j.blocks], j.x[part*j.I:][:j.I])
 		return
 	}
-	if j.few { // a strip at a time, which the next row of x finds in the cache
-		strip := max(4, int8Bytes/max(j.ld, 1)&^3)
-		if j.N == 1 {
-			strip = j.O
-		}
-		o0, end := j.part(part)
-		for ; o0 < end; o0 += strip {
-			j.multiplyAll(0, j.N, o0, min(o0+strip, end))
-		}
+	if j.few {
+		j.runShare(j.part(part))
 		return
 	}
 	o0, n0 := part%j.strips*j.strip, part/j.strips*int8Rows
 	j.multiplyAll(n0, min(n0+int8Rows, j.N), o0, min(o0+j.strip, j.O))
+}
+
+// runShare computes columns o0 to end-1 of a product of few rows: a strip at a time, which the next row of x finds in the
+// cache.
+func (j *int8Linear) runShare(o0, end int) {
+	strip := max(4, int8Bytes/max(j.ld, 1)&^3)
+	if j.N == 1 {
+		strip = j.O
+	}
+	for ; o0 < end; o0 += strip {
+		j.multiplyAll(0, j.N, o0, min(o0+strip, end))
+	}
 }
 
 // multiplyAll computes rows n0 to n1-1 of columns o0 to o1-1.

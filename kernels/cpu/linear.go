@@ -24,6 +24,16 @@ func (b *Backend) linear(r result, x []float32, w kernels.Buf, N, I, O int) {
 		b.linearInt8(r, x, w, N, I, O)
 		return
 	}
+	g := b.gemmOf(r, x, w, N, I, O)
+	if 0 < N && N <= fewRows && I > 0 && O > 0 && (g.packed || g.h != nil) {
+		b.pool.multiplyFew(g)
+		return
+	}
+	b.pool.multiply(g)
+}
+
+// gemmOf returns the product x·wᵀ for float32 or bf16 weights, packed or not.
+func (b *Backend) gemmOf(r result, x []float32, w kernels.Buf, N, I, O int) *gemm {
 	g := gemms.Get().(*gemm)
 	g.m, g.n, g.k = N, O, I
 	g.a, g.rs, g.cs = x, I, 1
@@ -37,11 +47,7 @@ func (b *Backend) linear(r result, x []float32, w kernels.Buf, N, I, O int) {
 	default:
 		g.b = w.F32()
 	}
-	if 0 < N && N <= fewRows && I > 0 && O > 0 && (g.packed || g.h != nil) {
-		b.pool.multiplyFew(g)
-		return
-	}
-	b.pool.multiply(g)
+	return g
 }
 
 // LinearBackwardX is kernels.Backend's.

@@ -40,10 +40,15 @@ var fews = sync.Pool{New: func() any { return new(few) }}
 
 func (f *few) run(part int) {
 	j0, j1 := f.cols.part(part)
-	if f.packed {
-		f.runFew(0, f.m, j0, j1)
+	f.runShare(j0, j1)
+}
+
+// runShare computes columns j0 to j1-1 of a product of few rows.
+func (g *gemm) runShare(j0, j1 int) {
+	if g.packed {
+		g.runFew(0, g.m, j0, j1)
 	} else {
-		f.runFewRows(0, f.m, j0, j1)
+		g.runFewRows(0, g.m, j0, j1)
 	}
 }
 
@@ -61,11 +66,7 @@ func (p *pool) multiplyFew(g *gemm) {
 		bytes = 2 * g.k
 	}
 	if g.n*bytes <= inlineWeights {
-		if g.packed {
-			g.runFew(0, g.m, 0, g.n)
-		} else {
-			g.runFewRows(0, g.m, 0, g.n)
-		}
+		g.runShare(0, g.n)
 	} else {
 		f := fews.Get().(*few)
 		block := tileCols

@@ -28,12 +28,21 @@ type Eager struct {
 	ones  constant
 	top   kernels.Top
 	att   kernels.Attention
+	joint kernels.Joint // or nil
+	maps  [3]kernels.LinearMap
 }
 
-var _ Set[Mat] = (*Eager)(nil)
+var (
+	_ Set[Mat]   = (*Eager)(nil)
+	_ Joint[Mat] = (*Eager)(nil)
+)
 
 // NewEager returns a Set over buffers of a backend.
-func NewEager(be kernels.Backend) *Eager { return &Eager{be: be} }
+func NewEager(be kernels.Backend) *Eager {
+	e := &Eager{be: be}
+	e.joint, _ = be.(kernels.Joint)
+	return e
+}
 
 // Backend returns the backend that computes.
 func (e *Eager) Backend() kernels.Backend { return e.be }
@@ -108,6 +117,31 @@ func (e *Eager) Linear(x, w, b Mat, act kernels.Act) Mat {
 	out := e.New(x.R, w.R)
 	e.be.Linear(out.Buf, kernels.Buf{}, x.Buf, w.Buf, b.Buf, act, x.R, w.C, w.R)
 	return out
+}
+
+// Linear2 implements Joint.
+func (e *Eager) Linear2(x, w0, b0, w1, b1 Mat) (y0, y1 Mat) {
+	if e.joint == nil || x.C != w0.C || x.C != w1.C {
+		return e.Linear(x, w0, b0, kernels.None), e.Linear(x, w1, b1, kernels.None)
+	}
+	y0, y1 = e.New(x.R, w0.R), e.New(x.R, w1.R)
+	e.maps[0] = kernels.LinearMap{Out: y0.Buf, W: w0.Buf, B: b0.Buf, O: w0.R}
+	e.maps[1] = kernels.LinearMap{Out: y1.Buf, W: w1.Buf, B: b1.Buf, O: w1.R}
+	e.joint.Linears(e.maps[:2], x.Buf, x.R, x.C)
+	return y0, y1
+}
+
+// Linear3 implements Joint.
+func (e *Eager) Linear3(x, w0, b0, w1, b1, w2, b2 Mat) (y0, y1, y2 Mat) {
+	if e.joint == nil || x.C != w0.C || x.C != w1.C || x.C != w2.C {
+		return e.Linear(x, w0, b0, kernels.None), e.Linear(x, w1, b1, kernels.None), e.Linear(x, w2, b2, kernels.None)
+	}
+	y0, y1, y2 = e.New(x.R, w0.R), e.New(x.R, w1.R), e.New(x.R, w2.R)
+	e.maps[0] = kernels.LinearMap{Out: y0.Buf, W: w0.Buf, B: b0.Buf, O: w0.R}
+	e.maps[1] = kernels.LinearMap{Out: y1.Buf, W: w1.Buf, B: b1.Buf, O: w1.R}
+	e.maps[2] = kernels.LinearMap{Out: y2.Buf, W: w2.Buf, B: b2.Buf, O: w2.R}
+	e.joint.Linears(e.maps[:], x.Buf, x.R, x.C)
+	return y0, y1, y2
 }
 
 // SwiGLU implements Set.

@@ -57,3 +57,10 @@ type Set[X comparable] interface {
 	Sum(weights []float64, losses ...X) X
 	Err() error
 }
+
+// Joint is a Set that computes linear maps of the same rows together, where that is faster. The results are those of
+// Linear without an activation, to the bit.
+type Joint[X comparable] interface {
+	Linear2(x, w0, b0, w1, b1 X) (y0, y1 X)
+	Linear3(x, w0, b0, w1, b1, w2, b2 X) (y0, y1, y2 X)
+}
