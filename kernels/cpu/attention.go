@@ -8,7 +8,8 @@ import (
 )
 
 // Sizes of the blocks of attention. A row's bits depend on keyBlock and no other of them: its keys come in blocks of
-// keyBlock from the first it sees, and each block rescales what came before (Milakov & Gimelshein 2018).
+// keyBlock from the first it sees, and the softmax of each block, computed by itself, is merged with that of those before it
+// (Milakov & Gimelshein 2018).
 const (
 	keyBlock   = 512
 	queryBlock = 48  // rows of scores that are there at the same time
@@ -24,6 +25,9 @@ type attention struct {
 	dense                               kernels.Attention // its sizes
 	keyRuns, valueRuns                  [][]float32       // of AttentionRuns
 	runs                                []int
+	partials                            []float32    // of steps
+	steps                               []step       // queries whose heads are lanes
+	blocks                              []stepBlocks // parts of them, besides parts
 	parts                               []attentionPart
 	sq, sk, group                       int // elements of a row of q, of k; query heads of a key head
 }
@@ -45,6 +49,10 @@ func (b *Backend) Attention(a *kernels.Attention) {
 	for s := range a.Spans.KLo {
 		n, m := int(a.Spans.Q[s+1]-a.Spans.Q[s]), int(a.Spans.KHi[s]-a.Spans.KLo[s])
 		work += n * (m + 1) * j.sq
+		if n == 1 && j.inLanes() {
+			j.addStep(b.pool, s)
+			continue
+		}
 		span := querySpan
 		if n < 2*querySpan {
 			span = max(n, 1)
@@ -78,25 +86,39 @@ func newAttention(a *kernels.Attention) *attention {
 	j := attentions.Get().(*attention)
 	*j = attention{
 		Attention: a, q: a.Q.F32(), k: a.K.F32(), v: a.V.F32(), out: a.Out.F32(), lse: a.Lse.F32(),
-		parts: j.parts[:0], sq: sq, sk: sk, group: a.H / a.KV,
+		parts: j.parts[:0], steps: j.steps[:0], blocks: j.blocks[:0], sq: sq, sk: sk, group: a.H / a.KV,
 	}
 	return j
 }
 
 // do runs the parts, on the caller's goroutine if the work is small, and forgets the operands.
 func (j *attention) do(p *pool, work int) {
-	if work > inlineOps {
-		p.do(len(j.parts), j)
+	var partials *scratch
+	if n := j.partialFloats(); n > 0 {
+		partials = getScratch(n)
+		j.partials = partials.f
+	}
+	if parts := len(j.blocks) + len(j.parts); work > inlineOps {
+		p.do(parts, j)
 	} else {
-		for i := range j.parts {
+		for i := range parts {
 			j.run(i)
 		}
 	}
-	*j = attention{parts: j.parts[:0]}
+	j.finishSteps(p)
+	if partials != nil {
+		partials.put()
+	}
+	*j = attention{parts: j.parts[:0], steps: j.steps[:0], blocks: j.blocks[:0]}
 	attentions.Put(j)
 }
 
 func (j *attention) run(i int) {
+	if i < len(j.blocks) {
+		j.runBlocks(j.blocks[i])
+		return
+	}
+	i -= len(j.blocks)
 	switch p := j.parts[i]; {
 	case j.backward:
 		j.runBackward(p)
@@ -151,6 +173,8 @@ func (j *attention) eachRows(head, segment, first, last int, f func(r rows, inde
 type forwardState struct {
 	keys, values, scores []float32
 	best, sum            []float32 // of every row: the largest scaled score yet, and Σ exp(score - best)
+	part                 []float32 // outputs of a block that is not the first, by rows of K elements
+	partBest, partSum    []float32 // and their best and sum
 	valueStep, valueLead int       // elements between rows, and between panels, of values
 	from, n              int       // the block of keys
 }
@@ -164,14 +188,17 @@ func (j *attention) runForward(p attentionPart) {
 	count := max((p.last-p.first)*j.group, 1)
 	wide := roundUp(K, tileCols)
 	block := min(keyBlock, roundUp(max(m, 1), tileCols))
-	s := getScratch(2*block*wide + queryBlock*block + 2*count + max(j.group-queryBlock, 0)*block)
+	s := getScratch(2*block*wide + queryBlock*block + 4*count + tileRows*K + max(j.group-queryBlock, 0)*block)
 	defer s.put()
 	var st forwardState
 	f := s.f
 	st.keys, f = f[:block*wide], f[block*wide:]
 	st.values, f = f[:block*wide], f[block*wide:]
 	st.best, f = f[:count], f[count:]
-	st.sum, st.scores = f[:count], f[count:]
+	st.sum, f = f[:count], f[count:]
+	st.partBest, f = f[:count], f[count:]
+	st.partSum, f = f[:count], f[count:]
+	st.part, st.scores = f[:tileRows*K], f[tileRows*K:]
 	packed := st.values
 	for st.from = 0; st.from == 0 || st.from < m; st.from += keyBlock {
 		st.n = min(keyBlock, m-st.from)
@@ -215,15 +242,25 @@ func (j *attention) forwardBlock(st *forwardState, r rows, index, block int) {
 		}
 		for a := i; a < i+n; a++ {
 			if seen := min(r.seen+a*r.step-st.from, st.n); seen > 0 {
-				j.softmax(st, st.scores[a*block:], seen, index+a, j.out[r.at+a*r.stride:][:K])
+				j.softmax(st, st.scores[a*block:], seen, index+a)
 			}
 		}
-		j.weigh(st, r, i, n, block)
+		if st.from == 0 {
+			j.weigh(st, r, i, n, block, j.out[r.at+i*r.stride:], r.stride)
+			continue
+		}
+		clear(st.part)
+		j.weigh(st, r, i, n, block, st.part, K)
+		for a := i; a < i+n; a++ {
+			if r.seen+a*r.step > st.from {
+				st.merge(index+a, j.out[r.at+a*r.stride:][:K], st.part[(a-i)*K:][:K])
+			}
+		}
 	}
 }
 
-// softmax turns the first seen of a row's scores into exp(score - best), rescaling what the row has summed up.
-func (j *attention) softmax(st *forwardState, s []float32, seen, row int, out []float32) {
+// softmax turns the first seen of a row's scores into exp(score - best), best being the largest of them.
+func (j *attention) softmax(st *forwardState, s []float32, seen, row int) {
 	factor := float32(j.Scale)
 	if !(factor > 0) {
 		scale(s[:seen], s[:seen], factor)
@@ -234,43 +271,55 @@ func (j *attention) softmax(st *forwardState, s []float32, seen, row int, out []
 	for i := seen; i < wide; i++ {
 		s[i] = float32(math.Inf(-1))
 	}
+	sum := expSum(s[:wide], factor, best)
 	if st.from == 0 {
-		st.best[row], st.sum[row] = best, expSum(s[:wide], factor, best)
+		st.best[row], st.sum[row] = best, sum
 		return
 	}
-	old := st.best[row]
-	best = max(best, old)
-	sum := expSum(s[:wide], factor, best)
-	if best > old {
-		shrink := float32(math.Exp(float64(old - best)))
-		scale(out, out, shrink)
-		st.sum[row] = float32(st.sum[row] * shrink)
-	}
-	st.best[row] = best
-	st.sum[row] += sum
+	st.partBest[row], st.partSum[row] = best, sum
 }
 
-// weigh adds the values of a block, weighed by rows i to i+n-1 of the scores, to their outputs. Every term is added to
+// merge adds what a block gave a row to what the blocks before it did.
+func (st *forwardState) merge(row int, out, part []float32) {
+	mergeBlocks(&st.best[row], &st.sum[row], out, st.partBest[row], st.partSum[row], part)
+}
+
+// mergeBlocks adds the softmax over more keys to that over some: the sums are Σ exp(score - best), out and part the values
+// weighed by exp(score - best).
+func mergeBlocks(best, sum *float32, out []float32, partBest, partSum float32, part []float32) {
+	if partBest > *best {
+		shrink := float32(math.Exp(float64(*best - partBest)))
+		scale(out, out, shrink)
+		add(out, out, part)
+		*best, *sum = partBest, float32(*sum*shrink)+partSum
+		return
+	}
+	shrink := float32(math.Exp(float64(partBest - *best)))
+	mulAdd(out, part, shrink)
+	*sum += float32(partSum * shrink)
+}
+
+// weigh adds the values of a block, weighed by rows i to i+n-1 of the scores, to rows of to that lie ld elements apart. Every term is added to
 // the chain of its row in ascending order of the keys, those that only some rows see one by one, so that no row takes
 // in a key that it does not see, not even with weight 0.
-func (j *attention) weigh(st *forwardState, r rows, i, n, block int) {
+func (j *attention) weigh(st *forwardState, r rows, i, n, block int, to []float32, ld int) {
 	K := j.HeadDim
 	common := max(0, min(r.seen+i*r.step-st.from, st.n))
 	last := min(r.seen+(i+n-1)*r.step-st.from, st.n)
 	for c := 0; c < K; c += tileCols {
 		v := st.values[c/tileCols*st.valueLead:]
-		out := j.out[r.at+i*r.stride+c:]
+		out := to[c:]
 		if n == 1 && c+rowCols <= K && common > 0 {
 			kernelRow(common, st.scores[i*block:], v, st.valueLead, st.valueStep, out, modeFrom)
 			c += rowCols - tileCols
 			continue
 		}
 		if common > 0 {
-			product(n, common, st.scores[i*block:], block, 1, v, st.valueStep, out, r.stride, K-c, modeFrom)
+			product(n, common, st.scores[i*block:], block, 1, v, st.valueStep, out, ld, K-c, modeFrom)
 		}
 		for t := common; t < last; t++ {
 			a := max(0, t+1-(r.seen+i*r.step-st.from)) // the first row that sees key t
-			product(n-a, 1, st.scores[(i+a)*block+t:], block, 1, v[t*st.valueStep:], st.valueStep, out[a*r.stride:], r.stride, K-c,
+			product(n-a, 1, st.scores[(i+a)*block+t:], block, 1, v[t*st.valueStep:], st.valueStep, out[a*ld:], ld, K-c,
 				modeFrom)
 		}
 	}

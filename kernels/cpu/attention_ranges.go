@@ -8,7 +8,7 @@ func (b *Backend) AttentionRanges(a *kernels.Ranges) {
 	kernels.CheckRanges(a)
 	j := attentions.Get().(*attention)
 	*j = attention{
-		ranges: a, parts: j.parts[:0],
+		ranges: a, parts: j.parts[:0], steps: j.steps[:0], blocks: j.blocks[:0],
 		q: a.Q.F32(), k: a.K.F32(), v: a.V.F32(), out: a.Out.F32(), lse: a.Lse.F32(),
 		sq: a.H * a.HeadDim, sk: a.KV * a.HeadDim, group: a.H / a.KV,
 	}
@@ -73,8 +73,8 @@ func (c *cursor) tile(x []float32, sk, head, K, n int, to []float32, wide int) (
 	}
 }
 
-// fetch asks for the next n rows or as many as there are.
-func (c cursor) fetch(x []float32, sk, head, K, n int) {
+// fetch asks for the next n rows or as many as there are, and goes on to the row after them.
+func (c *cursor) fetch(x []float32, sk, head, K, n int) {
 	for n > 0 {
 		row, have := c.run(n)
 		if have == 0 {
@@ -85,6 +85,21 @@ func (c cursor) fetch(x []float32, sk, head, K, n int) {
 	}
 }
 
+// rangeTiles is laneTiles for the rows of ranges.
+type rangeTiles struct {
+	cursor
+	ahead       cursor
+	x           []float32
+	sk, head, K int
+	copied      []float32
+}
+
+func (t *rangeTiles) tile(n int) ([]float32, int) {
+	return t.cursor.tile(t.x, t.sk, t.head, t.K, n, t.copied, t.K)
+}
+
+func (t *rangeTiles) fetch(n int) { t.ahead.fetch(t.x, t.sk, t.head, t.K, n) }
+
 // runRanges computes the query heads of a key head of one query row.
 func (j *attention) runRanges(p attentionPart) {
 	K, a, each := j.HeadDim, j.ranges, evenRows(j.group)
@@ -92,16 +107,23 @@ func (j *attention) runRanges(p attentionPart) {
 	next := newCursor(a.Lo[a.At[at]:a.At[at+1]], a.Hi[a.At[at]:a.At[at+1]])
 	m, head, wide := next.all, p.head*K, roundUp(K, tileCols)
 	r := rows{p.first*j.sq + p.head*j.group*K, K, j.group, p.first*j.H + p.head*j.group, 1, m, 0}
+	if j.inLanes() {
+		s, l := getScratch(laneValueRows*K), newLanes()
+		l.ranges = [2]rangeTiles{{next, next, j.k, j.sk, head, K, s.f}, {next, next, j.v, j.sk, head, K, s.f}}
+		j.runLaneTiles(l, r, m, &l.ranges[0], &l.ranges[1])
+		l.put()
+		s.put()
+		return
+	}
 	block := min(keyBlock, roundUp(max(m, 1), tileCols))
-	s := getScratch(2*tileCols*wide + j.group*(block+2))
+	s := getScratch(2*tileCols*wide + j.group*(block+K+4))
 	defer s.put()
 	var st forwardState
 	var copied []float32
 	f := s.f
 	st.keys, f = f[:tileCols*wide], f[tileCols*wide:]
 	copied, f = f[:tileCols*wide], f[tileCols*wide:]
-	st.best, f = f[:j.group], f[j.group:]
-	st.sum, st.scores = f[:j.group], f[j.group:]
+	st.rows(f, j.group, K)
 	clear(j.out[r.at:][:j.group*K])
 	for st.from = 0; st.from < m; st.from += keyBlock {
 		st.n = min(keyBlock, m-st.from)
@@ -109,36 +131,40 @@ func (j *attention) runRanges(p attentionPart) {
 		for t := 0; t < st.n; t += tileCols {
 			n := min(tileCols, st.n-t)
 			x, ld := keys.tile(j.k, j.sk, head, K, n, copied, K)
-			keys.fetch(j.k, j.sk, head, K, min(tileCols, st.n-t-n))
+			ahead := keys
+			ahead.fetch(j.k, j.sk, head, K, min(tileCols, st.n-t-n))
 			packT(st.keys, x, ld, n, K)
 			for i := 0; i < j.group; i += each {
 				kernel(min(each, j.group-i), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
 			}
 		}
 		for i := range j.group {
-			j.softmax(&st, st.scores[i*block:], st.n, i, j.out[r.at+i*K:][:K])
+			j.softmax(&st, st.scores[i*block:], st.n, i)
 		}
+		out := st.target(j.out[r.at:][:j.group*K])
 		for t := 0; t < st.n; t += tileCols {
 			n := min(tileCols, st.n-t)
 			x, ld := values.tile(j.v, j.sk, head, K, n, copied, wide)
-			values.fetch(j.v, j.sk, head, K, min(tileCols, st.n-t-n))
-			j.rangeValues(&st, r, x, ld, t, n, block)
+			ahead := values
+			ahead.fetch(j.v, j.sk, head, K, min(tileCols, st.n-t-n))
+			j.rangeValues(&st, out, x, ld, t, n, block)
 		}
+		st.mergeAll(j.out[r.at:][:j.group*K], K)
 		next = values
 	}
 	j.finish(&st, r, 0)
 }
 
-// rangeValues adds n weighed values, rows of x that lie ld elements apart, to the outputs.
-func (j *attention) rangeValues(st *forwardState, r rows, x []float32, ld, t, n, block int) {
+// rangeValues adds n weighed values, rows of x that lie ld elements apart, to out, a row a query head.
+func (j *attention) rangeValues(st *forwardState, out, x []float32, ld, t, n, block int) {
 	K, each := j.HeadDim, evenRows(j.group)
 	for i := 0; i < j.group; i += each {
 		c := 0
 		for ; j.group == 1 && c+rowCols <= K; c += rowCols {
-			kernelRow(n, st.scores[t:], x[c:], tileCols, ld, j.out[r.at+c:], modeFrom)
+			kernelRow(n, st.scores[t:], x[c:], tileCols, ld, out[c:], modeFrom)
 		}
 		for ; c < K; c += tileCols {
-			product(min(each, j.group-i), n, st.scores[i*block+t:], block, 1, x[c:], ld, j.out[r.at+i*K+c:], K, K-c, modeFrom)
+			product(min(each, j.group-i), n, st.scores[i*block+t:], block, 1, x[c:], ld, out[i*K+c:], K, K-c, modeFrom)
 		}
 	}
 }

@@ -24,8 +24,8 @@ func (b *Backend) AttentionRuns(out, lse, q []float32, keys, values [][]float32,
 		panic(fmt.Sprintf("cpu: %d heads of %d elements, %d runs: an operand is too short", H, K, at[L]))
 	}
 	j := attentions.Get().(*attention)
-	*j = attention{parts: j.parts[:0], q: q, out: out, lse: lse, sq: H * K, sk: K, group: H / L, keyRuns: keys, valueRuns: values,
-		runs: at}
+	*j = attention{parts: j.parts[:0], steps: j.steps[:0], blocks: j.blocks[:0], q: q, out: out, lse: lse, sq: H * K, sk: K,
+		group: H / L, keyRuns: keys, valueRuns: values, runs: at}
 	j.dense = kernels.Attention{N: 1, H: H, KV: L, HeadDim: K, Scale: scale}
 	j.Attention = &j.dense
 	work := 0
@@ -87,8 +87,8 @@ func (c *runCursor) tile(n, K int, to []float32, wide int) ([]float32, int) {
 	return to, wide
 }
 
-// fetch asks for the next n rows or as many as there are.
-func (c runCursor) fetch(n, K int) {
+// fetch asks for the next n rows or as many as there are, and goes on to the row after them.
+func (c *runCursor) fetch(n, K int) {
 	for n > 0 {
 		for len(c.row) == 0 {
 			if len(c.next) == 0 {
@@ -103,6 +103,17 @@ func (c runCursor) fetch(n, K int) {
 	}
 }
 
+// runTiles is laneTiles for the rows of runs.
+type runTiles struct {
+	runCursor
+	ahead  runCursor
+	K      int
+	copied []float32
+}
+
+func (t *runTiles) tile(n int) ([]float32, int) { return t.runCursor.tile(n, t.K, t.copied, t.K) }
+func (t *runTiles) fetch(n int)                 { t.ahead.fetch(n, t.K) }
+
 // runTiles computes the heads of a list of runs, with the chains of runStep.
 func (j *attention) runTiles(p attentionPart) {
 	K, each, wide := j.HeadDim, evenRows(j.group), roundUp(j.HeadDim, tileCols)
@@ -110,37 +121,48 @@ func (j *attention) runTiles(p attentionPart) {
 	keys, values := newRunCursor(j.keyRuns[lo:hi], K), newRunCursor(j.valueRuns[lo:hi], K)
 	m := keys.all
 	r := rows{p.head * j.group * K, K, j.group, p.head * j.group, 1, m, 0}
+	if j.inLanes() {
+		s, l := getScratch(laneValueRows*K), newLanes()
+		l.runs = [2]runTiles{{keys, keys, K, s.f}, {values, values, K, s.f}}
+		j.runLaneTiles(l, r, m, &l.runs[0], &l.runs[1])
+		l.put()
+		s.put()
+		return
+	}
 	block := min(keyBlock, roundUp(max(m, 1), tileCols))
-	s := getScratch((tileCols+valueRows)*wide + j.group*(block+2))
+	s := getScratch((tileCols+valueRows)*wide + j.group*(block+K+4))
 	defer s.put()
 	var st forwardState
 	f := s.f
 	st.keys, f = f[:tileCols*wide], f[tileCols*wide:]
 	copied := f[:valueRows*wide]
 	f = f[valueRows*wide:]
-	st.best, f = f[:j.group], f[j.group:]
-	st.sum, st.scores = f[:j.group], f[j.group:]
+	st.rows(f, j.group, K)
 	clear(j.out[r.at:][:j.group*K])
 	for st.from = 0; st.from < m; st.from += keyBlock {
 		st.n = min(keyBlock, m-st.from)
 		for t := 0; t < st.n; t += tileCols {
 			n := min(tileCols, st.n-t)
 			x, _ := keys.tile(n, K, copied, K)
-			keys.fetch(tileCols, K)
+			ahead := keys
+			ahead.fetch(tileCols, K)
 			packT(st.keys, x, K, n, K)
 			for i := 0; i < j.group; i += each {
 				kernel(min(each, j.group-i), K, j.q[r.at+i*K:], K, 1, st.keys, tileCols, st.scores[i*block+t:], block, modeSet)
 			}
 		}
 		for i := range j.group {
-			j.softmax(&st, st.scores[i*block:], st.n, i, j.out[r.at+i*K:][:K])
+			j.softmax(&st, st.scores[i*block:], st.n, i)
 		}
+		out := st.target(j.out[r.at:][:j.group*K])
 		for t := 0; t < st.n; t += valueRows {
 			n := min(valueRows, st.n-t)
 			x, ld := values.tile(n, K, copied, wide)
-			values.fetch(valueRows, K)
-			j.rangeValues(&st, r, x, ld, t, n, block)
+			ahead := values
+			ahead.fetch(valueRows, K)
+			j.rangeValues(&st, out, x, ld, t, n, block)
 		}
+		st.mergeAll(j.out[r.at:][:j.group*K], K)
 	}
 	j.finish(&st, r, 0)
 }

@@ -15,10 +15,10 @@ func (j *attention) runStep(p attentionPart) {
 	}
 	r := rows{row*j.sq + p.head*j.group*K, K, p.heads * j.group, row*j.H + p.head*j.group, 1, m, 0}
 	block := min(keyBlock, roundUp(max(m, 1), tileCols))
-	s := getScratch(tileCols*K + r.n*(block+2))
+	s := getScratch(tileCols*K + r.n*(block+K+4))
 	defer s.put()
-	st := forwardState{keys: s.f[:tileCols*K], best: s.f[tileCols*K:][:r.n]}
-	st.sum, st.scores = s.f[tileCols*K+r.n:][:r.n], s.f[tileCols*K+2*r.n:]
+	st := forwardState{keys: s.f[:tileCols*K]}
+	st.rows(s.f[tileCols*K:], r.n, K)
 	clear(j.out[r.at:][:r.n*K])
 	for st.from = 0; st.from < m; st.from += keyBlock {
 		st.n = min(keyBlock, m-st.from)
@@ -27,11 +27,13 @@ func (j *attention) runStep(p attentionPart) {
 			j.stepScores(&st, p, r, at+t*j.sk, t, block)
 		}
 		for i := range r.n {
-			j.softmax(&st, st.scores[i*block:], st.n, i, j.out[r.at+i*K:][:K])
+			j.softmax(&st, st.scores[i*block:], st.n, i)
 		}
+		out := st.target(j.out[r.at:][:r.n*K])
 		for t := 0; t < st.n; t += valueRows {
-			j.stepValues(&st, p, r, at+t*j.sk, t, block)
+			j.stepValues(&st, p, at+t*j.sk, t, block, out)
 		}
+		st.mergeAll(j.out[r.at:][:r.n*K], K)
 	}
 	j.finish(&st, r, 0)
 }
@@ -59,8 +61,8 @@ func evenRows(n int) int {
 	return (n + calls - 1) / calls
 }
 
-// stepValues adds the weighed values of 64 keys from t on, the first of which lies at v[at].
-func (j *attention) stepValues(st *forwardState, p attentionPart, r rows, at, t, block int) {
+// stepValues adds the weighed values of 64 keys from t on, the first of which lies at v[at], to out, a row a query head.
+func (j *attention) stepValues(st *forwardState, p attentionPart, at, t, block int, out []float32) {
 	K, n, each := j.HeadDim, min(valueRows, st.n-t), evenRows(j.group)
 	if t+2*valueRows <= st.n {
 		fetch(j.v[at+valueRows*j.sk:], j.sk, valueRows, p.heads*K)
@@ -69,12 +71,40 @@ func (j *attention) stepValues(st *forwardState, p attentionPart, r rows, at, t,
 		for g := 0; g < j.group; g += each {
 			i, c := h*j.group+g, 0
 			for ; j.group == 1 && c+rowCols <= K; c += rowCols {
-				kernelRow(n, st.scores[i*block+t:], j.v[at+h*K+c:], tileCols, j.sk, j.out[r.at+i*K+c:], modeFrom)
+				kernelRow(n, st.scores[i*block+t:], j.v[at+h*K+c:], tileCols, j.sk, out[i*K+c:], modeFrom)
 			}
 			for ; c < K; c += tileCols {
-				kernel(min(each, j.group-g), n, st.scores[i*block+t:], block, 1, j.v[at+h*K+c:], j.sk, j.out[r.at+i*K+c:], K,
+				kernel(min(each, j.group-g), n, st.scores[i*block+t:], block, 1, j.v[at+h*K+c:], j.sk, out[i*K+c:], K,
 					modeFrom)
 			}
 		}
+	}
+}
+
+// rows gives n rows of K outputs their state and their scores, which take what is left of f.
+func (st *forwardState) rows(f []float32, n, K int) {
+	st.best, f = f[:n], f[n:]
+	st.sum, f = f[:n], f[n:]
+	st.partBest, f = f[:n], f[n:]
+	st.partSum, f = f[:n], f[n:]
+	st.part, st.scores = f[:n*K], f[n*K:]
+}
+
+// target returns where the weighed values of the block are added up: out, if it is the first.
+func (st *forwardState) target(out []float32) []float32 {
+	if st.from == 0 {
+		return out
+	}
+	clear(st.part)
+	return st.part
+}
+
+// mergeAll merges the block, unless it is the first, with those before it.
+func (st *forwardState) mergeAll(out []float32, K int) {
+	if st.from == 0 {
+		return
+	}
+	for i := range st.best {
+		st.merge(i, out[i*K:][:K], st.part[i*K:][:K])
 	}
 }

@@ -95,3 +95,33 @@ func WidenHalves(dst []float32, h []uint16) {
 		dst[i] = math.Float32frombits(uint32(h[i]) << 16)
 	}
 }
+
+// Parallel calls f for 0 to n-1, on the workers of the backend as on the caller's goroutine, and returns when all calls did.
+// f may use the backend.
+func (b *Backend) Parallel(n int, f func(i int)) { b.pool.do(n, calls(f)) }
+
+type calls func(i int)
+
+func (f calls) run(i int) { f(i) }
+
+// Fetch asks the processor for elements that will be read soon.
+func Fetch(x []float32) {
+	if len(x) > 0 {
+		fetch(x, len(x), 1, len(x))
+	}
+}
+
+// Lanes is the width of a row of weights of WeighRows.
+const Lanes = lanes
+
+// WeighRows adds n rows of K elements, weighed, to up to Lanes rows of out: out[g,c] += Σ p[r,g]·v[r,c], each element as one
+// chain.
+//
+//	out (rows, K)    p (n, Lanes)    v (n, K)
+func WeighRows(out, p, v []float32, n, K, rows int) {
+	if haveLanes() && rows >= leastLanes && K%tileCols == 0 {
+		laneValues(p, v, K, n, K, out, rows, 0)
+		return
+	}
+	laneValuesGo(p, v, K, n, K, out, rows)
+}

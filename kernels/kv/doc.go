@@ -32,6 +32,13 @@
 // the same at equal bytes: segments of 8 to 16 rows .796 and .861, with variances in bytes .773 and .857, means and
 // variances over 16 rows or more .797 and .862. The rows that truly hold most, found for nothing, hold .877 and .916.
 //
+// # Long sequences
+//
+// Over more than Options.FlatLimit segments (2048), ours first ranks paragraphs by their centers, and looks at the segments of
+// one of eight, or 128, or of what holds four times the rows it may read. On the keys of SmolLM2-135M extended to 131072 and
+// 400000 rows, 1024 rows read keep .690 and .541 of the mass, with this as without it; the bytes looked at fall from 1.38 to
+// 0.75 and from 4.03 to 1.27 MB a step.
+//
 // # Memory
 //
 // Rows are kept in blocks of 64 rows of one layer and head, which never change once full: forks, prefixes and saved

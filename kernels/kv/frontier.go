@@ -22,31 +22,41 @@ type frontier struct {
 	edge        []float32 // their log-sum-exp (G)
 	total       []float32 // c (G)
 
-	heap     []node
-	est, low []float32 // e and x·µ of node i: est[i*G+g]
-	share    []float32 // exp(e - c) of it
-	taken    []int     // rows of each segment that are read, from the first that is not always read
-	chosen   []int     // segments of which some are, in any order
-	used     int       // rows read
-	scanned  int64     // bytes of summaries and keys looked at
-	meanOnly bool      // variances count as 0
-	bare     bool      // rows that have no summary are not read: nothing is known of them
-	fresh    []node
-	rs       []Range
-	sum      []float32 // of flat: 1/Σ exp(est - shift) (G); shift and the part of Σ that is in segments follow
-	flat     bool      // est and share are laid out as flat does
-	rank     []float32 // of flat
-	wide     int       // of flat: elements of a row of est
-	shift    []float32
-	inside   []float32
-	others   []int32 // of flat: segments that may be worth an estimate if they are not read
-	q        []int16
-	factor   []float32
-	ones     []float32
-	center   []float32
-	mean     []float32 // scratch of nodes
-	quad     []float32
-	box, big []float32
+	heap                  []node
+	est, low              []float32 // e and x·µ of node i: est[i*G+g]
+	share                 []float32 // exp(e - c) of it
+	taken                 []int     // rows of each segment that are read, from the first that is not always read
+	chosen                []int     // segments of which some are, in any order
+	used                  int       // rows read
+	scanned               int64     // bytes of summaries and keys looked at
+	meanOnly              bool      // variances count as 0
+	bare                  bool      // rows that have no summary are not read: nothing is known of them
+	fresh                 []node
+	rs                    []Range
+	sum                   []float32 // of flat: 1/Σ exp(est - shift) (G); shift and the part of Σ that is in segments follow
+	flat                  bool      // est and share are laid out as flat does
+	rank                  []float32 // of flat
+	wide                  int       // of flat: elements of a row of est
+	shift                 []float32
+	inside                []float32
+	others                []int32   // of flat: elements of a row that may be worth an estimate if they are not read
+	opened                []int32   // of flat: paragraphs whose segments are looked at, ascending
+	closed                []int32   // and those that count as a whole
+	freeOf                []float32 // of flat: rows, not always read, of each element of a row of est
+	left                  []float32 // and of those the ones that are not read
+	reads                 []node    // of flat: the nodes taken, each once
+	openFree              []float32
+	closedFree            []float32 // rows of closed
+	par                   []float32 // scores of closed (G, C), then their shares
+	outer                 []float32 // ranks of closed
+	spreads, boost, order []float32 // scratch of rankSome
+	q                     []int16
+	factor                []float32
+	ones                  []float32
+	center                []float32
+	mean                  []float32 // scratch of nodes
+	quad                  []float32
+	box, big              []float32
 }
 
 // node is a segment, or a paragraph that is not opened.
@@ -141,6 +151,7 @@ func (f *frontier) begin(s *Store, q Query, h, n, budget int, o Options, bounded
 			f.taken[i] = 0
 		}
 	}
+	f.reads = f.reads[:0]
 	f.chosen, f.taken = f.chosen[:0], sized(f.taken, s.Segments())
 }
 
@@ -377,7 +388,7 @@ func (f *frontier) take(n node, most int) int {
 	i := int(n.id)
 	rows := min(f.free(i, false)-f.taken[i], most)
 	if f.taken[i] == 0 {
-		f.chosen = append(f.chosen, i)
+		f.chosen, f.reads = append(f.chosen, i), append(f.reads, node{id: n.id, est: n.est})
 	}
 	f.taken[i] += rows
 	f.used += rows

@@ -2,8 +2,8 @@ package kv
 
 import "slices"
 
-// hotRows is copies of single rows of full blocks of a head, which lie scattered and which every step reads: without them
-// each would keep a block of 64 rows in RAM. It never changes; forks share it.
+// hotRows is copies of single rows of full blocks of a head, which lie scattered and which every step reads: copied, they are
+// read in the order they lie in, and do not each keep a block of 64 rows in RAM. It never changes; forks share it.
 type hotRows struct {
 	rows []int     // ascending
 	k, v []float32 // (len(rows), K)
@@ -18,12 +18,8 @@ func (h *hotRows) find(lo, hi int) (int, bool) {
 	return i, ok && i+hi-lo <= len(h.rows) && h.rows[i+hi-lo-1] == hi-1
 }
 
-// keepHot makes copies of ascending rows of a head, as far as they lie in full blocks, and forgets others. It does nothing
-// if all blocks are in RAM anyway.
+// keepHot makes copies of ascending rows of a head, as far as they lie in full blocks, and forgets others.
 func (s *Store) keepHot(hd *head, rows []int) error {
-	if s.pool.limit == 0 {
-		return nil
-	}
 	n, _ := slices.BinarySearch(rows, len(hd.blocks)*blockRows)
 	K := s.cfg.HeadDim
 	h := &hotRows{rows: slices.Clone(rows[:n]), k: make([]float32, n*K), v: make([]float32, n*K)}

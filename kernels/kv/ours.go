@@ -30,10 +30,11 @@ import (
 //
 // and at most x·µ + ‖x‖R, by the ball around the keys.
 //
-// Over more than FlatLimit segments it goes best first through two levels. The rank of a paragraph bounds those of its
-// segments: the box around their means and the ball around them, each with the largest variances, and the ball around
-// its keys. What is not read is estimated, segment by segment or as a whole paragraph, by its mean value with the mass
-// n·exp(x·µ), unless it is negligible.
+// Over more than FlatLimit segments it first ranks paragraphs, by their centers and how far their segments lie from them, and
+// looks at the segments of the best only (rankSome). With Spread, or FlatLimit -1, it goes best first through two levels, by
+// bounds: the rank of a paragraph bounds those of its segments, by the box around their means and the ball around them, each
+// with the largest variances, and by the ball around its keys. What is not read is estimated, segment by segment or as a
+// whole paragraph, by its mean value with the mass n·exp(x·µ), unless it is negligible.
 type ours struct {
 	o      Options
 	layers layerStates[oursLayer]
@@ -132,7 +133,7 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 		if err := f.edges(q.Layer, h, n); err != nil {
 			return err
 		}
-		if p.o.Spread || s.Segments() > p.o.FlatLimit {
+		if p.o.Spread || p.o.FlatLimit < 0 {
 			f.nodes(p.o.FlatLimit)
 			return nil
 		}
@@ -140,7 +141,12 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 		if p.o.NoAdapt {
 			most = budget
 		}
-		f.rankAll(min(most-f.used, budget*s.cfg.KVHeads))
+		most = min(most-f.used, budget*s.cfg.KVHeads)
+		if s.Segments() > p.o.FlatLimit {
+			f.rankSome(most)
+		} else {
+			f.rankAll(most)
+		}
 		return nil
 	})
 	if err != nil {
@@ -166,7 +172,7 @@ func (p *ours) Select(s *Store, q Query, b Budget, sel *Selection) error {
 // manySegments is from how many on key heads are worth a goroutine each.
 const manySegments = 128
 
-// eachHead calls f for every key head, at the same time if there is much to do, and returns the first error.
+// eachHead calls f for every key head, on the backend's workers if it has some and there is much to do, and returns the first error.
 func (s *Store) eachHead(f func(h int) error) error {
 	if len(s.ends) < manySegments || s.cfg.KVHeads == 1 || runtime.GOMAXPROCS(0) == 1 {
 		for h := range s.cfg.KVHeads {
@@ -177,11 +183,16 @@ func (s *Store) eachHead(f func(h int) error) error {
 		return nil
 	}
 	errs := make([]error, s.cfg.KVHeads)
-	var wg sync.WaitGroup
-	for h := range errs {
-		wg.Go(func() { errs[h] = f(h) })
+	one := func(h int) { errs[h] = f(h) }
+	if b, ok := s.backend.(interface{ Parallel(int, func(int)) }); ok {
+		b.Parallel(len(errs), one)
+	} else {
+		var wg sync.WaitGroup
+		for h := range errs {
+			wg.Go(func() { one(h) })
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 	return errors.Join(errs...)
 }
 

@@ -114,7 +114,7 @@ type Options struct {
 	DenseLayers int     // layers that quest and ours read whole
 	Floor       int     // rows that ours gives every key head at least, up to the budget: 64
 	Cap         int     // how many times the budget ours gives a key head at most: 4
-	FlatLimit   int     // segments up to which ours looks at all of them: 131072; -1 for two levels always
+	FlatLimit   int     // segments up to which ours looks at all of them: 2048; -1 to go through two levels by bounds
 	Full        bool    // paper: read everything kept at the token that ends a sentence and the next, as the published code does
 	Certify     bool    // ours: bound the error under every budget
 	Spread      bool    // ours: rank by the variances of the keys besides their means, in float32; nine times the bytes to look at
@@ -151,7 +151,7 @@ func NewPolicy(name string, o Options) (Policy, error) {
 	def(&o.Page, 16)
 	def(&o.Floor, 64)
 	def(&o.Cap, 4)
-	def(&o.FlatLimit, 1<<17)
+	def(&o.FlatLimit, 2048)
 	if o.Keep == 0 {
 		o.Keep = 3
 	}

@@ -24,6 +24,11 @@ type prior struct {
 	// the row that the last step's latest rows began with.
 	free       []float32
 	cuts, edge int
+
+	paragraphs []float32 // the same of each paragraph, but those from the edge on
+	spreads    []float32 // of each paragraph: infoSpread
+	parCuts    int
+	parEdge    int
 }
 
 // choose reads the n best rows between first and tail-1, and says whether they may be others than before.
@@ -82,7 +87,7 @@ func (f *frontier) addPrior(p *prior, n int) error {
 	if !changed {
 		return nil
 	}
-	p.free = p.free[:0]
+	p.free, p.paragraphs = p.free[:0], p.paragraphs[:0]
 	p.kept, _ = slices.BinarySearch(p.rows, len(f.hd.blocks)*blockRows)
 	p.keys = sized(p.keys, len(p.rows)*f.K)
 	for i, r := range p.rows[:p.kept] {
@@ -106,4 +111,24 @@ func (f *frontier) freeRows(S int) []float32 {
 		p.free[i] = float32(f.free(i, false))
 	}
 	return p.free
+}
+
+// freeParagraphs is freeRows for the first P paragraphs, and brings f.spreads up to date.
+func (f *frontier) freeParagraphs(P int) []float32 {
+	p := f.prior
+	if p.parCuts != f.s.cuts || len(p.paragraphs) > P {
+		p.paragraphs, p.parCuts = p.paragraphs[:0], f.s.cuts
+	}
+	from := len(p.paragraphs)
+	for edge := min(p.parEdge, f.tail); from > 0 && f.s.ends[from*paragraph-1] > edge; {
+		from--
+	}
+	p.paragraphs, p.parEdge = sized(p.paragraphs, P), f.tail
+	p.spreads = sized(p.spreads, P)
+	for i := from; i < P; i++ {
+		p.paragraphs[i] = float32(f.free(i, true))
+		p.spreads[i] = f.hd.par.info.row(i)[infoSpread]
+	}
+	f.spreads = p.spreads
+	return p.paragraphs
 }

@@ -3,7 +3,7 @@ package kv
 import (
 	"math"
 
-	"svae/kernels"
+	"svae/kernels/cpu"
 )
 
 // remainder estimates the rows that one key head does not read: nodes with their mass (n, G), as a multiple of exp(base)
@@ -82,22 +82,27 @@ func (s *Store) blend(out, lse []float32, sel *Selection) {
 			continue
 		}
 		sc := s.scratch.Get().(*scratch)
-		w, sum := sc.floats(G*n), sc.floats(G*K)
+		w, sum, z, by := sc.floats(cpu.Lanes*n), sc.floats(G*K), sc.floats(G), sc.floats(G)
+		clear(w)
+		clear(sum)
 		for g := range G {
-			by := expf(r.base[g] - lse[h*G+g])
-			for i := range n {
-				w[g*n+i] = r.mass[i*G+g] * by
-			}
+			z[g], by[g] = 1, expf(r.base[g]-lse[h*G+g])
 		}
-		s.backend.LinearBackwardX(kernels.Of(sum), kernels.Of(w), kernels.Of(r.val), G, K, n)
-		for g := range G {
-			z := float32(1)
-			for _, x := range w[g*n : (g+1)*n] {
-				z += x
+		for g := 0; g < G; g += cpu.Lanes {
+			some := min(cpu.Lanes, G-g)
+			for i := range n {
+				for c, m := range r.mass[i*G+g:][:some] {
+					m *= by[g+c]
+					w[i*cpu.Lanes+c] = m
+					z[g+c] += m
+				}
 			}
+			cpu.WeighRows(sum[g*K:(g+some)*K], w, r.val, n, K, some)
+		}
+		for g := range G {
 			o := out[(h*G+g)*K : (h*G+g+1)*K]
 			for c := range o {
-				o[c] = (o[c] + sum[g*K+c]) / z
+				o[c] = (o[c] + sum[g*K+c]) / z[g]
 			}
 		}
 		s.put(sc)

@@ -20,8 +20,23 @@ func (r *runs) gather(s *Store, layer int, ranges [][]Range) error {
 		hd := &s.layers[layer].heads[i*s.cfg.KVHeads/len(ranges)]
 		full := len(hd.blocks) * blockRows
 		var words []uint32
-		last := -1
+		last, hot, joined := -1, 0, -1
 		for _, x := range rs {
+			if h := hd.hot; h != nil {
+				for hot < len(h.rows) && h.rows[hot] < x.Lo {
+					hot++
+				}
+				if end := hot + x.Len(); end <= len(h.rows) && h.rows[hot] == x.Lo && h.rows[end-1] == x.Hi-1 {
+					if n := len(r.k) - 1; joined >= 0 { // the copies follow each other
+						r.k[n], r.v[n] = h.k[joined*K:end*K], h.v[joined*K:end*K]
+					} else {
+						r.add(h.k, h.v, hot, end, K)
+						joined = hot
+					}
+					continue
+				}
+			}
+			joined = -1
 			for row := x.Lo; row < x.Hi; {
 				if row >= full {
 					r.add(hd.k, hd.v, row-full, x.Hi-full, K)

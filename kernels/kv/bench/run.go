@@ -33,10 +33,12 @@ type Config struct {
 
 	Backend kernels.Backend                  // "cpu"
 	Log     func(format string, args ...any) // of progress; may be nil
+
+	weights, hidden, projected kernels.Buf // of before
 }
 
 // Row is one policy at one length. Times are medians over the steps of all layers, for one token and layer; dense and the
-// policies take turns at every step.
+// policies take turns at every step, each after the projections of a token, as in a layer.
 type Row struct {
 	Policy        string
 	Rows          int
@@ -281,6 +283,17 @@ func (c *Config) rounded(st *kv.Store, k, v []float32, n int) error {
 	return nil
 }
 
+// before does what comes before attention in a layer: the projections of a token. Attention by itself would begin with
+// workers asleep, which takes some hundred microseconds to change.
+func (c *Config) before() {
+	s := c.Sequence
+	I, O := s.Heads*s.HeadDim, (s.Heads+2*s.KVHeads)*s.HeadDim
+	if c.weights.Absent() {
+		c.weights, c.hidden, c.projected = c.Backend.Alloc(I*O), c.Backend.Alloc(I), c.Backend.Alloc(O)
+	}
+	c.Backend.Linear(c.projected, kernels.Buf{}, c.hidden, c.weights, kernels.Buf{}, kernels.None, 1, I, O)
+}
+
 // step writes row at, whose query is row step after the window, and times dense attention and every policy on it.
 func (c *Config) step(t *Text, k, v kernels.Buf, at, step int, readers []*kv.Reader, pools []*kv.Pool, ms []measured) error {
 	s := c.Sequence
@@ -296,6 +309,7 @@ func (c *Config) step(t *Text, k, v kernels.Buf, at, step int, readers []*kv.Rea
 		HeadDim: s.HeadDim, Scale: scale}
 	got := make([]float32, wq)
 	for i, r := range readers {
+		c.before()
 		begin := time.Now()
 		c.Backend.Attention(&a)
 		ms[i].dense = append(ms[i].dense, time.Since(begin))
@@ -306,6 +320,7 @@ func (c *Config) step(t *Text, k, v kernels.Buf, at, step int, readers []*kv.Rea
 		if pools[i] != nil {
 			before = pools[i].Stats()
 		}
+		c.before()
 		begin = time.Now()
 		rep, err := r.Step(got, kv.Query{Q: q, Ends: ends})
 		took := time.Since(begin)
