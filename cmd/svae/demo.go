@@ -88,7 +88,7 @@ func demo(c *cli.Context) error {
 	if err := d.clear(c.Bool("force")); err != nil {
 		return err
 	}
-	for _, stage := range []func() error{d.convertBase, d.firstWords, d.build, d.trainVAE, d.trainLM, d.trainSLLM, d.measure, d.write, d.finish} {
+	for _, stage := range []func() error{d.convertBase, d.firstWords, d.build, d.trainVAE, d.trainLM, d.trainSLLM, d.measure, d.write, d.runtime, d.finish} {
 		if err := stage(); err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (d *demoRun) clear(force bool) error {
 }
 
 // demoParts are what a demo writes.
-var demoParts = []string{"base-pytorch", "base", "moby-dick.jsonl.gz", "shards", "vae", "base-continued", "sllm", "report.json", "report.md", "losses.png", "prompt.txt"}
+var demoParts = []string{"base-pytorch", "base", "moby-dick.jsonl.gz", "shards", "vae", "base-continued", "sllm", "bundle", "report.json", "report.md", "losses.png", "prompt.txt", "long.txt"}
 
 func (d *demoRun) path(name ...string) string {
 	return filepath.Join(append([]string{d.dir}, name...)...)
@@ -215,6 +215,9 @@ const (
 	demoGreeting = "Fellow-citizens of the Senate and House of Representatives:"
 	demoPrompt   = "The old whaleman looked out over the sea, and for a long time he said nothing."
 )
+
+// demoGreedy is how the demo writes where only the time counts.
+var demoGreedy = vae.Sampling{Seed: 1}
 
 // indent moves text to the right under its heading.
 type indent struct{ w io.Writer }

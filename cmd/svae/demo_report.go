@@ -29,6 +29,7 @@ type report struct {
 	Recon   train.ReconResult `json:"reconstruction"`
 	Scores  []train.Result    `json:"scores"`
 	Speed   []speedReport     `json:"speed"`
+	Runtime runtimeReport     `json:"runtime"`
 	Gap     float64           `json:"sllm_over_base_continued"` // bits per byte, as a ratio minus 1
 	Latents float64           `json:"lost_without_latents"`     // bits per byte
 	Context float64           `json:"lost_in_short_pieces"`     // bits per byte that the base continued loses in pieces of two sentences
@@ -148,7 +149,7 @@ func (d *demoRun) table(indent string) string {
 // write measures how fast base and SLLM write, and shows both continuing the same prompt.
 func (d *demoRun) write() error {
 	d.say("Write: the base continued token by token, the SLLM sentence by sentence, from the same prompt")
-	text, err := d.longPrompt()
+	text, err := d.chapter(300)
 	if err == nil {
 		err = os.WriteFile(d.path("prompt.txt"), []byte(text), 0o666)
 	}
@@ -204,8 +205,8 @@ func (d *demoRun) speeds(indent string) string {
 	return b.String()
 }
 
-// longPrompt returns the beginning of a held-out chapter.
-func (d *demoRun) longPrompt() (string, error) {
+// chapter returns the first tokens of the first held-out chapter that is long enough.
+func (d *demoRun) chapter(tokens int) (string, error) {
 	f, err := sllm.ReadConfig(d.path("sllm"))
 	if err != nil {
 		return "", err
@@ -218,8 +219,8 @@ func (d *demoRun) longPrompt() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if len(doc.IDs) > 300 {
-			return string(codec.Decode(doc.IDs[:300])), nil
+		if len(doc.IDs) > tokens {
+			return string(codec.Decode(doc.IDs[:tokens])), nil
 		}
 	}
 	return demoPrompt, nil
@@ -271,7 +272,7 @@ func (d *demoRun) markdown() string {
 			fmt.Fprintf(&b, "| %s | %d | %.1f %% |\n", k.Tokens, k.Sentences, 100*k.Share)
 		}
 	}
-	fmt.Fprintf(&b, "\n## Writing\n\n```\n%s```\n", d.speeds(""))
+	fmt.Fprintf(&b, "\n## Writing\n\n```\n%s```\n\n## One long prompt\n\n```\n%s```\n", d.speeds(""), d.pasts(""))
 	for _, s := range r.Speed {
 		fmt.Fprintf(&b, "\n%s:\n\n> **%s** %s\n", s.Model, demoPrompt, strings.ReplaceAll(strings.TrimSpace(s.Text), "\n", "\n> "))
 	}

@@ -233,7 +233,7 @@ func generate(c *cli.Context) error {
 		return g.roundTrip(c, prompt, s)
 	}
 	if many {
-		return g.generateLines(c, s, l)
+		return g.generateLines(c, s, l, past)
 	}
 	var file bytes.Buffer
 	w := c.App.Writer

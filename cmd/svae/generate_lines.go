@@ -50,6 +50,7 @@ type lines struct {
 	in, out  string
 	sampling vae.Sampling
 	limits   limits
+	past     *sllm.KVOptions
 	logProbs bool
 	settings string // sum over the model and the settings
 	batch    int
@@ -59,8 +60,8 @@ type lines struct {
 func isLines(path string) bool { return strings.HasSuffix(path, ".jsonl") }
 
 // generateLines answers every line of --in with one of --out.
-func (g *generator) generateLines(c *cli.Context, s vae.Sampling, l limits) error {
-	f := &lines{g: g, in: c.String("in"), out: c.String("out"), sampling: s, limits: l, logProbs: c.Bool("logprobs"), batch: 16}
+func (g *generator) generateLines(c *cli.Context, s vae.Sampling, l limits, past *sllm.KVOptions) error {
+	f := &lines{g: g, in: c.String("in"), out: c.String("out"), sampling: s, limits: l, past: past, logProbs: c.Bool("logprobs"), batch: 16}
 	if f.out == "" {
 		return usagef("--in %s needs --out FILE.jsonl for the results", f.in)
 	}
@@ -113,6 +114,9 @@ func (f *lines) sum() (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(h, "%s\n%s\n%+v %+v %v", f.g.folder.Raw, m, f.sampling, f.limits, f.logProbs)
+	if p := f.past; p != nil { // where the rows lie changes nothing
+		fmt.Fprintf(h, " %s %s %+v %s", p.Policy, p.Budget, p.Options, p.Type)
+	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 

@@ -45,7 +45,7 @@ An address that other machines can reach needs a key, which clients send as "Aut
 server as localhost, by the address they came to, or by an --allow-host. Put a proxy in front for TLS.
 
 Ctrl-C or SIGTERM ends it: running requests may finish within --grace, and it exits with 0; with 130 if some had to be cut.`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "addr", Usage: "`HOST:PORT` to listen on; port 0 takes a free one", Value: "127.0.0.1:8080"},
 			&cli.StringSliceFlag{Name: "allow-host", Usage: "`NAME` that requests may use for this server; may be repeated"},
 			&cli.StringFlag{Name: "api-key-file", Usage: "`FILE` with the key that clients must send"},
@@ -57,7 +57,7 @@ Ctrl-C or SIGTERM ends it: running requests may finish within --grace, and it ex
 			&cli.DurationFlag{Name: "timeout", Usage: "most time that a request may take, waiting included", Value: 10 * time.Minute},
 			&cli.DurationFlag{Name: "grace", Usage: "time that running requests get at the end", Value: 10 * time.Second},
 			&cli.StringFlag{Name: "device", Usage: "cpu or cuda", Value: "cpu"},
-		},
+		}, kvFlags()...),
 		Action: serveModels,
 	}
 }
@@ -79,12 +79,19 @@ func serveModels(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	past, err := kvOptions(c)
+	if err != nil {
+		return err
+	}
 	for _, arg := range c.Args().Slice() {
-		ms, err := servedModels(c, arg, be)
+		ms, err := servedModels(c, arg, be, past)
 		if err != nil {
 			return err
 		}
-		cfg.Models = append(cfg.Models, ms...)
+		for _, m := range ms {
+			defer m.discard()
+			cfg.Models = append(cfg.Models, m)
+		}
 	}
 	s, err := serve.New(cfg)
 	if err != nil {
@@ -153,8 +160,8 @@ func readKey(path string) (string, error) {
 	return key, nil
 }
 
-// servedModels opens what an argument names: one model, or all of a bundle.
-func servedModels(c *cli.Context, arg string, be kernels.Backend) ([]serve.Model, error) {
+// servedModels opens what an argument names: one model, or all of a bundle. Token-level ones keep their past as past says.
+func servedModels(c *cli.Context, arg string, be kernels.Backend, past *sllm.KVOptions) ([]*served, error) {
 	name, path, named := strings.Cut(arg, "=")
 	if _, err := os.Stat(arg); err == nil || !named {
 		whole, err := filepath.Abs(arg)
@@ -167,7 +174,7 @@ func servedModels(c *cli.Context, arg string, be kernels.Backend) ([]serve.Model
 	if err != nil {
 		return nil, err
 	}
-	var ms []serve.Model
+	var ms []*served
 	for i, f := range folders {
 		warnAbout(c, f)
 		g, err := generatorOf(f)
@@ -183,7 +190,12 @@ func servedModels(c *cli.Context, arg string, be kernels.Backend) ([]serve.Model
 		case *sllm.LMEngine:
 			e.MaxBatch = c.Int("parallel")
 		}
-		m := &served{name: name, g: g}
+		m := &served{name: name, g: g, discard: func() error { return nil }}
+		if f.Kind == sllm.KindLM {
+			if m.discard, err = g.keepBy(past, be); err != nil {
+				return nil, err
+			}
+		}
 		if i > 0 {
 			m.name += "/" + filepath.Base(f.Path)
 		}
@@ -210,8 +222,9 @@ func openFolders(path string, be kernels.Backend) ([]*sllm.Folder, error) {
 
 // served is a model as the server sees it.
 type served struct {
-	name string
-	g    *generator
+	name    string
+	g       *generator
+	discard func() error // ends what keeps its past
 }
 
 func (m *served) Name() string { return m.name }
